@@ -21,7 +21,9 @@ use tracing::level_filters::LevelFilter;
 use crate::admin::{self, Admin};
 use crate::app::worker::{Worker, WorkerThread};
 use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
-use crate::config::{BindAddress, Boot, Changes, Config, ConfigFingerprint, ListenAddress, Live};
+use crate::config::{
+    BindAddress, Boot, Changes, Config, ConfigFingerprint, ConfigProblem, ListenAddress, Live,
+};
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::listener::{self, BindError, BoundSocket};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
@@ -63,9 +65,9 @@ pub enum StartError {
     /// Binding the address of `[admin]`.
     #[error("cannot listen on {0} (admin.address): {1}{hint}", hint = listener::hint(.1))]
     Admin(SocketAddr, #[source] io::Error),
-    /// A certificate, key or root file.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    /// Certificate, key or root files that cannot be used.
+    #[error("{}", ConfigProblem::lines(.0))]
+    Config(Vec<ConfigProblem>),
     /// An upstream host that no certificate can name.
     #[error(transparent)]
     Upstream(#[from] InvalidServerName),
@@ -167,18 +169,17 @@ impl App {
             ..
         } = config;
         let log_level = boot.log.level;
+        let metrics = Metrics::new(boot.workers.get())?;
+        let (reloader, upstream_tls) = read_files(&boot, &live, &metrics, clock)?;
         let Sockets {
             addresses,
             callers: bound,
             admin: admin_listener,
         } = Sockets::bind(&boot, passed)?;
-        let upstream_tls = UpstreamTls::new(&live.upstream)?;
         let dial_config = DialConfig::new(
             Arc::clone(&upstream_tls.config),
             live.upstream.egress.clone(),
         );
-        let metrics = Metrics::new(boot.workers.get())?;
-        let reloader = certificate_reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedControlClient::from(control::client(&live, &dial_config));
         let mut control = Control::new(&metrics, client.clone(), clock)?;
@@ -445,20 +446,26 @@ fn start_admin(admin: Admin, listener: TcpListener, lifecycle: &Lifecycle) -> Jo
     tasks
 }
 
-fn certificate_reloader(
+/// Reads certificates, keys and roots, and logs warnings about them.
+fn read_files(
     boot: &Boot,
+    live: &Live,
     metrics: &Metrics,
     clock: Clock,
-) -> Result<Option<CertificateReloader>, StartError> {
-    let Some(files) = &boot.certificate else {
-        return Ok(None);
+) -> Result<(Option<CertificateReloader>, UpstreamTls), StartError> {
+    let reloader = match &boot.certificate {
+        None => Ok(None),
+        Some(files) => {
+            let (expiry, failures) = (metrics.certificate_expiry()?, &metrics.file_read_failures);
+            CertificateReloader::new(files.clone(), expiry, failures, clock).map(Some)
+        }
     };
-    Ok(Some(CertificateReloader::new(
-        files.clone(),
-        metrics.certificate_expiry()?,
-        &metrics.file_read_failures,
-        clock,
-    )?))
+    let upstream = UpstreamTls::new(&live.upstream);
+    let (reloader, upstream) = TlsError::both(reloader, upstream).map_err(StartError::Config)?;
+    if let Some(warning) = &upstream.warning {
+        tracing::warn!("{warning}");
+    }
+    Ok((reloader, upstream))
 }
 
 async fn start_workers(

@@ -194,9 +194,9 @@ fn check_again(
         Ok(bytes) => Ok(bytes.to_vec()),
         Err(error) => Err(io::Error::other(error)),
     });
-    let config = check(path, content)?;
-    let tls = UpstreamTls::new(&config.live.upstream)
-        .map_err(|error| vec![ConfigProblem::new("upstream", error.to_string())])?;
+    let mut config = check(path, content)?;
+    let tls = UpstreamTls::new(&config.live.upstream).map_err(|e| vec![e.config_problem()])?;
+    config.warnings.extend(tls.warning.clone());
     Ok(NewConfig { config, tls })
 }
 

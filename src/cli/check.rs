@@ -9,9 +9,10 @@ use super::run::on_a_runtime;
 use super::{CheckArgs, FAILURE, Format, SUCCESS, USAGE, eprint, print};
 use crate::cli::doctor::{self, Check, CheckState};
 use crate::config::{self, Caller, Config, ConfigProblem, RouteSettings, RouteTarget};
-use crate::inbound::tls::server_config;
+use crate::inbound;
 use crate::system::clock::Clock;
-use crate::upstream::tls::upstream_config;
+use crate::tls::TlsError;
+use crate::upstream::tls::UpstreamTls;
 
 /// Output of `--format json`. Its names are a contract (docs/doctor.md).
 #[derive(Serialize)]
@@ -27,44 +28,35 @@ struct CheckReport {
 /// Prints every problem of the configuration at once, then a summary and the findings of
 /// `--online`.
 pub fn check(args: &CheckArgs) -> ExitCode {
-    let config = match config::load(args.config.as_deref(), config::process_environment()) {
-        Ok(config) => config,
-        Err(problems) => {
-            return print_problems(
-                args,
-                problems.iter().map(ConfigProblem::to_string).collect(),
-                Vec::new(),
-            );
-        }
+    let loaded = config::load(args.config.as_deref(), config::process_environment());
+    // The content of certificate files is not part of the configuration.
+    let loaded = loaded.and_then(|config| {
+        let files = config.boot.certificate.as_ref();
+        let inbound = files.map(inbound::tls::check).transpose();
+        let upstream = UpstreamTls::new(&config.live.upstream);
+        TlsError::both(inbound, upstream).map(|(inbound, upstream)| (config, inbound, upstream))
+    });
+    let (mut config, inbound, upstream) = match loaded {
+        Ok(loaded) => loaded,
+        Err(problems) => return print_problems(args, &problems),
     };
-    // The content of files is not part of the configuration.
-    let files = config
-        .boot
-        .certificate
-        .as_ref()
-        .map(server_config)
-        .transpose();
-    let upstream = upstream_config(&config.live.upstream);
-    let problems: Vec<String> = [files.err(), upstream.err()]
-        .into_iter()
-        .flatten()
-        .map(|error| error.to_string())
-        .collect();
-    if !problems.is_empty() {
-        return print_problems(args, problems, config.warnings);
-    }
+    let warnings = inbound.into_iter().flatten();
+    config
+        .warnings
+        .extend(warnings.chain(upstream.warning.clone()));
     match args.format {
-        Format::Text => in_text(args, &config),
-        Format::Json => in_json(args, config),
+        Format::Text => in_text(args, &config, &upstream),
+        Format::Json => in_json(args, config, &upstream),
     }
 }
 
-fn print_problems(args: &CheckArgs, problems: Vec<String>, warnings: Vec<String>) -> ExitCode {
+fn print_problems(args: &CheckArgs, problems: &[ConfigProblem]) -> ExitCode {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     if args.format == Format::Json {
         print_json(&CheckReport {
             ok: false,
             problems,
-            warnings,
+            warnings: Vec::new(),
             checks: Vec::new(),
         });
         return ExitCode::from(USAGE);
@@ -81,7 +73,7 @@ fn print_problems(args: &CheckArgs, problems: Vec<String>, warnings: Vec<String>
     ExitCode::from(USAGE)
 }
 
-fn in_text(args: &CheckArgs, config: &Config) -> ExitCode {
+fn in_text(args: &CheckArgs, config: &Config, tls: &UpstreamTls) -> ExitCode {
     for warning in &config.warnings {
         eprint(&format!("warning: {warning}"));
     }
@@ -90,16 +82,16 @@ fn in_text(args: &CheckArgs, config: &Config) -> ExitCode {
         return printed;
     }
     // Each as it is found: a host that does not respond takes a while.
-    let code = online(config, &mut |check| {
+    let code = online(config, tls, &mut |check| {
         let _ = print(format!("{check}\n").as_bytes());
     });
     ExitCode::from(code)
 }
 
-fn in_json(args: &CheckArgs, config: Config) -> ExitCode {
+fn in_json(args: &CheckArgs, config: Config, tls: &UpstreamTls) -> ExitCode {
     let mut checks = Vec::new();
     let code = if args.online {
-        online(&config, &mut |check| checks.push(check))
+        online(&config, tls, &mut |check| checks.push(check))
     } else {
         SUCCESS
     };
@@ -122,7 +114,7 @@ fn print_json(report: &CheckReport) {
 }
 
 /// Runs the online checks and returns the exit code.
-fn online(config: &Config, on_check: &mut dyn FnMut(Check)) -> u8 {
+fn online(config: &Config, tls: &UpstreamTls, on_check: &mut dyn FnMut(Check)) -> u8 {
     let mut code = SUCCESS;
     let mut record = |check: Check| {
         if check.state == CheckState::Failed {
@@ -131,7 +123,7 @@ fn online(config: &Config, on_check: &mut dyn FnMut(Check)) -> u8 {
         on_check(check);
     };
     let examined = on_a_runtime(async {
-        match doctor::examine(&config.live, Clock::SYSTEM, &mut record).await {
+        match doctor::examine(&config.live, tls, Clock::SYSTEM, &mut record).await {
             Ok(()) => SUCCESS,
             Err(error) => {
                 eprint(&error.to_string());

@@ -10,6 +10,8 @@ mod endpoint;
 mod login;
 mod site;
 
+use std::sync::Arc;
+
 use crate::config::{Live, RouteTarget};
 use crate::site::api::HttpApi;
 use crate::system::clock::Clock;
@@ -17,7 +19,7 @@ use crate::tls::TlsError;
 use crate::token::issuer::HttpIssuer;
 use crate::upstream::control_plane::ControlClient;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::tls::{self, Verifiers};
+use crate::upstream::tls::{UpstreamTls, Verifiers};
 
 pub use check::{Check, CheckKind, CheckState};
 use endpoint::Endpoint;
@@ -35,20 +37,18 @@ struct Doctor<'a> {
 /// Checks everything that `live` depends on and reports each finding as it is made.
 ///
 /// # Errors
-/// If the trusted root certificates cannot be read.
+/// If there are no root certificates.
 pub async fn examine(
     live: &Live,
+    tls: &UpstreamTls,
     clock: Clock,
     report: &mut dyn FnMut(Check),
 ) -> Result<(), TlsError> {
-    let dial_config = DialConfig::new(
-        tls::upstream_config(&live.upstream)?,
-        live.upstream.egress.clone(),
-    );
+    let dial_config = DialConfig::new(Arc::clone(&tls.config), live.upstream.egress.clone());
     let client = ControlClient::new(dial_config.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
     let api = HttpApi(client.into());
-    let verifiers = tls::verifiers(&live.upstream)?;
+    let verifiers = tls.verifiers()?;
     let mut doctor = Doctor {
         live,
         dial_config,

@@ -35,6 +35,12 @@ impl ConfigProblem {
             example: None,
         }
     }
+
+    /// Returns the problems, one on each line.
+    pub(crate) fn lines(problems: &[Self]) -> String {
+        let lines: Vec<String> = problems.iter().map(Self::to_string).collect();
+        lines.join("\n")
+    }
 }
 
 impl fmt::Display for ConfigProblem {

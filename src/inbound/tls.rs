@@ -2,7 +2,8 @@
 //! certificates.
 
 mod caller;
+mod pair;
 mod reload;
 
 pub use caller::{CallerCertificate, CertificateError};
-pub use reload::{CertificateReloader, InboundTls, server_config};
+pub use reload::{CertificateReloader, InboundTls, check};

@@ -5,6 +5,8 @@ use std::fmt;
 
 use http::StatusCode;
 
+use crate::tls::fault::TlsFault;
+
 /// Outcome of one token request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -12,7 +14,16 @@ pub enum Outcome {
     Refused,
     /// DNS lookup of the endpoint failed.
     Dns,
+    /// The TLS handshake failed, except for the certificate.
     Tls,
+    CertificateExpired,
+    CertificateNotYetValid,
+    /// The certificate is for another host.
+    CertificateOtherHost,
+    /// No trusted root has issued the certificate.
+    CertificateUntrusted,
+    /// The certificate is revoked, or cannot be verified for another reason.
+    CertificateInvalid,
     /// No complete response within `token.request_timeout`.
     Timeout,
     /// No connection, for another reason.
@@ -57,11 +68,16 @@ const _: () = assert!(Outcome::ALL.len() == Outcome::SecretUnreadable as usize +
 
 impl Outcome {
     /// All outcomes, each of which is a metric series from the start.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::Ok,
         Self::Refused,
         Self::Dns,
         Self::Tls,
+        Self::CertificateExpired,
+        Self::CertificateNotYetValid,
+        Self::CertificateOtherHost,
+        Self::CertificateUntrusted,
+        Self::CertificateInvalid,
         Self::Timeout,
         Self::Connect,
         Self::EgressProxy,
@@ -90,6 +106,11 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Dns => "dns",
             Self::Tls => "tls",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateNotYetValid => "certificate_not_yet_valid",
+            Self::CertificateOtherHost => "certificate_other_host",
+            Self::CertificateUntrusted => "certificate_untrusted",
+            Self::CertificateInvalid => "certificate_invalid",
             Self::Timeout => "timeout",
             Self::Connect => "connect",
             Self::EgressProxy => "egress_proxy",
@@ -123,7 +144,22 @@ impl Outcome {
                 "the token endpoint's host name does not resolve; check token_url and the resolver"
             }
             Self::Tls => {
-                "TLS with the token endpoint failed; if a proxy inspects TLS, add its root certificate to upstream.ca_file"
+                "the TLS handshake with the token endpoint failed; look for a proxy or firewall that blocks TLS 1.2 and 1.3"
+            }
+            Self::CertificateExpired => {
+                "the token endpoint's certificate has expired; check this machine's clock, and an inspecting proxy's certificate"
+            }
+            Self::CertificateNotYetValid => {
+                "the token endpoint's certificate is not yet valid; check this machine's clock, which may be behind"
+            }
+            Self::CertificateOtherHost => {
+                "the token endpoint's certificate is for another host; check token_url, the resolver, and proxies on the path"
+            }
+            Self::CertificateUntrusted => {
+                "the issuer of the token endpoint's certificate is not trusted; if a proxy inspects TLS, add its root certificate to upstream.ca_file"
+            }
+            Self::CertificateInvalid => {
+                "the token endpoint's certificate is invalid; it must be replaced on the server or an inspecting proxy"
             }
             Self::Timeout => {
                 "no response within token.request_timeout; Citrix is slow, or a firewall drops packets"
@@ -207,6 +243,21 @@ impl Outcome {
         )
     }
 
+    /// Returns the outcome for a failed TLS handshake.
+    pub(crate) const fn of_tls(fault: TlsFault) -> Self {
+        match fault {
+            TlsFault::Expired => Self::CertificateExpired,
+            TlsFault::NotYetValid => Self::CertificateNotYetValid,
+            TlsFault::OtherHost => Self::CertificateOtherHost,
+            TlsFault::UnknownIssuer => Self::CertificateUntrusted,
+            TlsFault::InvalidCertificate => Self::CertificateInvalid,
+            TlsFault::ClientCertificate
+            | TlsFault::Incompatible
+            | TlsFault::NotTls
+            | TlsFault::Broken => Self::Tls,
+        }
+    }
+
     /// Returns the outcome for a status other than 200.
     pub fn of_status(status: StatusCode) -> Self {
         match status {
@@ -252,6 +303,19 @@ mod tests {
                 outcome.advice().len() > 10 && !outcome.advice().contains('\n'),
                 "{outcome}"
             );
+        }
+    }
+
+    #[test]
+    fn only_an_untrusted_issuer_is_a_matter_of_ca_file() {
+        for fault in TlsFault::ALL {
+            let outcome = Outcome::of_tls(fault);
+            assert_eq!(
+                outcome.advice().contains("upstream.ca_file"),
+                outcome == Outcome::CertificateUntrusted,
+                "{outcome}"
+            );
+            assert_eq!(outcome != Outcome::Tls, fault.is_about_certificate());
         }
     }
 

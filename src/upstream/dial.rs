@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::ConnectProxy;
 use crate::tls::ALPN_H2;
+use crate::tls::fault::TlsFault;
 
 pub use egress::DialConfig;
 
@@ -78,7 +79,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Proxy(EgressProxyError),
     /// The handshake failed: certificate, protocol version, or a closed connection.
-    #[error("TLS handshake failed")]
+    #[error("TLS handshake failed: {}", TlsFault::of(.0).reason())]
     Tls(#[source] io::Error),
     /// The HTTP/2 handshake failed.
     #[error("HTTP handshake failed")]
@@ -139,7 +140,7 @@ impl ConnectError {
             Self::Dns(_) => "check the configured host and the resolver",
             Self::Tcp(_) => "check routing, firewalls and the port",
             Self::Proxy(error) => error.fault.advice(),
-            Self::Tls(_) => "if a corporate proxy inspects TLS, set upstream.ca_file to its root",
+            Self::Tls(error) => TlsFault::of(error).advice(),
             Self::Http(_) => "check that the address is an HTTP server",
             Self::Timeout(_) => {
                 "check firewalls that drop packets, or raise upstream.connect_timeout"

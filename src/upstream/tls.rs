@@ -1,20 +1,19 @@
 //! TLS to upstreams.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{Http2Mode, UpstreamSettings};
+use crate::system::clock::Clock;
 use crate::system::files::{self, FileKind};
-use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, provider};
+use crate::tls::{ALPN_H2, ALPN_HTTP1, PemFile, TlsError, add_roots, provider, validity};
 
-/// Returns the system's roots and those of `ca_file`. Blocks.
-///
-/// # Errors
-/// If `ca_file` is invalid, or there are no roots. Unreadable system roots are only logged.
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+const CA_FILE: &str = "upstream.ca_file";
+
+/// Returns the system's roots. Blocks.
+fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
@@ -24,18 +23,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     if unusable > 0 {
         tracing::debug!(unusable, "system root certificates ignored");
     }
-    if let Some(path) = ca_file {
-        let pem = files::read(path, FileKind::Configuration).map_err(|source| TlsError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        add_roots(&mut roots, path, &pem)?;
-    }
-    if roots.is_empty() {
-        Err(TlsError::NoRoots)
-    } else {
-        Ok(roots)
-    }
+    roots
 }
 
 /// Verifiers of upstream certificates, for diagnosis.
@@ -47,23 +35,6 @@ pub struct Verifiers {
     pub system: Option<Arc<WebPkiServerVerifier>>,
 }
 
-/// Returns the verifiers of upstream certificates. Blocks.
-///
-/// # Errors
-/// As [`UpstreamTls::new`].
-pub fn verifiers(upstream: &UpstreamSettings) -> Result<Verifiers, TlsError> {
-    let verifier = |roots| {
-        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
-        // Fails only without roots.
-        builder.build().map_err(|_| TlsError::NoRoots)
-    };
-    let system = roots(None).ok().map(verifier).transpose()?;
-    Ok(Verifiers {
-        all: verifier(roots(upstream.ca_file.as_deref())?)?,
-        system,
-    })
-}
-
 /// The TLS client configuration for upstreams: API gateways and token endpoints.
 #[derive(Clone)]
 pub struct UpstreamTls {
@@ -71,15 +42,31 @@ pub struct UpstreamTls {
     pub config: Arc<ClientConfig>,
     /// The roots of `config`, which does not expose them.
     roots: Arc<RootCertStore>,
+    /// The first of them are the system's.
+    system_roots: usize,
+    /// About a certificate of `ca_file` that has expired or soon will.
+    pub warning: Option<String>,
 }
 
 impl UpstreamTls {
     /// Creates the configuration. Blocks, since it reads the roots.
     ///
     /// # Errors
-    /// If `ca_file` is invalid, or there are no roots.
+    /// If `ca_file` is invalid, or there are no roots. Unreadable system roots are only logged.
     pub fn new(upstream: &UpstreamSettings) -> Result<Self, TlsError> {
-        let roots = Arc::new(roots(upstream.ca_file.as_deref())?);
+        let mut roots = system_roots();
+        let (system_roots, mut warning) = (roots.len(), None);
+        if let Some(path) = &upstream.ca_file {
+            let file = PemFile::new(CA_FILE, path);
+            let pem = files::read(path, FileKind::Configuration)
+                .map_err(|error| file.problem(error.to_string()))?;
+            let added = add_roots(&mut roots, file, &pem)?;
+            warning = validity::warning(file, &added, Clock::SYSTEM.now());
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+        let roots = Arc::new(roots);
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&roots))
@@ -91,6 +78,31 @@ impl UpstreamTls {
         Ok(Self {
             config: Arc::new(config),
             roots,
+            system_roots,
+            warning,
+        })
+    }
+
+    /// Returns the verifiers of upstream certificates.
+    ///
+    /// # Errors
+    /// If there are no roots.
+    pub fn verifiers(&self) -> Result<Verifiers, TlsError> {
+        let verifier = |roots| {
+            let builder = WebPkiServerVerifier::builder_with_provider(roots, provider());
+            // Fails only without roots.
+            builder.build().map_err(|_| TlsError::NoRoots)
+        };
+        let system: RootCertStore = self
+            .roots
+            .roots
+            .iter()
+            .take(self.system_roots)
+            .cloned()
+            .collect();
+        Ok(Verifiers {
+            all: verifier(Arc::clone(&self.roots))?,
+            system: verifier(Arc::new(system)).ok(),
         })
     }
 
@@ -100,12 +112,4 @@ impl UpstreamTls {
         self.roots.roots == other.roots.roots
             && self.config.alpn_protocols == other.config.alpn_protocols
     }
-}
-
-/// Returns the TLS configuration for upstreams. Blocks.
-///
-/// # Errors
-/// As [`UpstreamTls::new`].
-pub fn upstream_config(upstream: &UpstreamSettings) -> Result<Arc<ClientConfig>, TlsError> {
-    Ok(UpstreamTls::new(upstream)?.config)
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject as _;
@@ -30,8 +31,25 @@ impl TestCa {
 
     /// Issues a certificate with a new key.
     pub fn issue(&self, name: &str, dns_names: &[&str]) -> TestCertificate {
+        self.sign(params(name, dns_names))
+    }
+
+    /// Issues a certificate that is valid in a period.
+    pub fn issue_valid(
+        &self,
+        name: &str,
+        dns_names: &[&str],
+        from: SystemTime,
+        until: SystemTime,
+    ) -> TestCertificate {
+        let mut params = params(name, dns_names);
+        (params.not_before, params.not_after) = (from.into(), until.into());
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> TestCertificate {
         let key = KeyPair::generate().unwrap();
-        let certificate = params(name, dns_names).signed_by(&key, &self.0).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
         TestCertificate {
             certificate: certificate.pem(),
             key: key.serialize_pem(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use x509_cert::Certificate;
@@ -14,7 +14,7 @@ use x509_cert::der::Decode as _;
 use super::check::{Check, CheckKind};
 use super::endpoint::{Endpoint, innermost};
 use crate::config::UpstreamSettings;
-use crate::upstream::control_plane::sources;
+use crate::tls::fault::TlsFault;
 use crate::upstream::dial::{self, DialConfig};
 use crate::upstream::tls::Verifiers;
 
@@ -92,48 +92,34 @@ fn rejected(
     seen: Option<PresentedChain>,
     upstream: &UpstreamSettings,
 ) -> Check {
-    let certificate = sources(error).find_map(|cause| match cause.downcast_ref::<Error>() {
-        Some(Error::InvalidCertificate(wrong)) => Some(wrong),
-        _ => None,
-    });
+    let fault = TlsFault::of(error);
     let signer = seen.map(|seen| seen.signer).unwrap_or_default();
-    let (detail, advice) = match certificate {
-        Some(CertificateError::UnknownIssuer) => {
+    let detail = match fault {
+        TlsFault::UnknownIssuer => {
+            format!("the certificate is signed by {signer}, which is not trusted")
+        }
+        TlsFault::InvalidCertificate => format!(
+            "the certificate, signed by {signer}, is invalid: {}",
+            innermost(error)
+        ),
+        fault if fault.is_about_certificate() => {
+            let state = fault.reason().trim_start_matches("the certificate ");
+            format!("the certificate, signed by {signer}, {state}")
+        }
+        fault => format!("no handshake: {} ({})", fault.reason(), innermost(error)),
+    };
+    let advice = match fault {
+        TlsFault::UnknownIssuer => {
             let file = upstream.ca_file.as_ref().map_or_else(
                 || "a file and set upstream.ca_file to it".to_owned(),
                 |file| format!("{} (upstream.ca_file)", file.display()),
             );
-            (
-                format!("the certificate is signed by {signer}, which is not trusted"),
-                format!(
-                    "if that is the root of your TLS-inspecting proxy, add it (PEM) to {file}; otherwise the connection is \
-                     intercepted"
-                ),
+            format!(
+                "if that is the root of your TLS-inspecting proxy, add it (PEM) to {file}; otherwise the connection is \
+                 intercepted"
             )
         }
-        Some(
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. },
-        ) => (
-            format!("the certificate, signed by {signer}, is expired or not yet valid"),
-            "check this machine's clock first".to_owned(),
-        ),
-        Some(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => (
-            format!("the certificate, signed by {signer}, is for another host"),
-            "another server responds: check the host name, the resolver and proxies".to_owned(),
-        ),
-        Some(wrong) => (
-            format!("the certificate, signed by {signer}, is invalid: {wrong}"),
-            "check who signed it".to_owned(),
-        ),
-        None => (
-            format!("no handshake: {}", innermost(error)),
-            "look for a proxy or firewall that blocks TLS 1.2 and 1.3".to_owned(),
-        ),
+        fault => fault.advice().to_owned(),
     };
     Check::failed(CheckKind::Tls, endpoint, detail, advice).fact("signer", signer)
 }

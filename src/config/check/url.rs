@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use citrix_wire::host;
 use http::Uri;
 use http::uri::{Authority, Scheme};
+use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
 use crate::config::value::{Checked, shown};
@@ -86,15 +87,11 @@ fn invalid(text: &str, reason: &str) -> String {
     }
 }
 
+/// Returns `true` for hosts that a certificate can name.
 fn is_valid_host(host: &str) -> bool {
     match host::ip_literal(host) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
-        }
+        None => ServerName::try_from(host).is_ok(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Client certificates.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
@@ -9,6 +9,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::system::clock::since_epoch;
+use crate::tls::validity::validity_end;
 
 /// The identity in a verified client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,27 +59,14 @@ impl CallerCertificate {
     }
 }
 
-/// Returns the expiry in Unix time.
-fn validity_end(certificate: &Certificate) -> Duration {
-    certificate
-        .tbs_certificate()
-        .validity()
-        .not_after
-        .to_unix_duration()
-}
-
-/// Returns the expiry in Unix time, or `None` if only rustls can parse the certificate.
-pub(super) fn not_after(leaf: &CertificateDer<'_>) -> Option<Duration> {
-    Certificate::from_der(leaf).ok().as_ref().map(validity_end)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
 
     use super::*;
+    use crate::tls::validity::not_after;
 
     fn certificate(set: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
         let mut params = CertificateParams::default();

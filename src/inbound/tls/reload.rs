@@ -1,30 +1,32 @@
 //! TLS for callers, which follows its files: certificate, key and client authorities.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use prometheus::Gauge;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
 };
+use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
 use secrecy::zeroize::Zeroizing;
 use tokio_rustls::TlsAcceptor;
 
-use super::caller::not_after;
+use super::pair::{self, certified_key};
 use crate::config::{CertificateFiles, ClientCertificates};
 use crate::system::clock::Clock;
 use crate::system::files::{
     FileContent, FileDigest, FileKind, FileSnapshot, Poller, ReadFailures, ReadTrigger,
 };
-use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, certificates, provider};
+use crate::tls::{ALPN_H2, ALPN_HTTP1, PemFile, TlsError, add_roots, provider, validity};
+
+const CERTIFICATE: &str = "listen.tls.certificate";
+const KEY: &str = "listen.tls.key";
+const CLIENT_CA: &str = "listen.tls.client_ca";
 
 /// Sessions kept for resumption without tickets.
 const MAX_SESSIONS: usize = 256;
@@ -75,7 +77,7 @@ impl CertificateReloader {
         let digests = snapshot.digests().to_vec();
         let poller = Poller::new(FileKind::Certificate, digests.clone()).counted_by(failures);
         let sessions = Sessions::new()?;
-        let loaded = Loaded::new(&files, snapshot, &sessions)?;
+        let loaded = Loaded::new(&files, snapshot, &sessions, clock)?;
         let tls = InboundTls {
             current: Arc::new(ArcSwap::from_pointee(loaded.config)),
             trigger: poller.trigger(),
@@ -89,7 +91,7 @@ impl CertificateReloader {
             expiry,
             clock,
         };
-        this.report_expiry(loaded.not_after);
+        this.report_expiry(loaded.not_after, &loaded.warnings);
         Ok(this)
     }
 
@@ -129,35 +131,34 @@ impl CertificateReloader {
         } else {
             Sessions::new()?
         };
-        let loaded = Loaded::new(&self.files, snapshot, &sessions)?;
+        let loaded = Loaded::new(&self.files, snapshot, &sessions, self.clock)?;
         self.tls.current.store(Arc::new(loaded.config));
         (self.sessions, self.client_ca) = (sessions, client_ca);
-        self.report_expiry(loaded.not_after);
+        self.report_expiry(loaded.not_after, &loaded.warnings);
         Ok(loaded
             .not_after
             .map(|end| humantime::format_rfc3339_seconds(UNIX_EPOCH + end).to_string()))
     }
 
-    fn report_expiry(&self, not_after: Option<Duration>) {
+    fn report_expiry(&self, not_after: Option<Duration>, warnings: &[String]) {
         self.expiry.set(not_after.unwrap_or_default().as_secs_f64());
-        let certificate = self.files.certificate.display();
-        match not_after {
-            Some(end) if UNIX_EPOCH + end <= self.clock.now() => {
-                tracing::warn!(%certificate, "certificate has expired; callers will reject it");
-            }
-            Some(_) => {}
-            None => tracing::warn!(%certificate, "failed to read the certificate's expiry"),
+        if not_after.is_none() {
+            let certificate = self.files.certificate.display();
+            tracing::warn!(%certificate, "failed to read the certificate's expiry");
+        }
+        for warning in warnings {
+            tracing::warn!("{warning}");
         }
     }
 }
 
-/// Builds the TLS configuration of the listeners from its files. Blocks.
+/// Checks the files of the listeners and returns warnings about them. Blocks.
 ///
 /// # Errors
-/// When a file cannot be read, or certificate and key do not match.
-pub fn server_config(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let loaded = Loaded::new(files, read(files), &Sessions::new()?)?;
-    Ok(Arc::new(loaded.config))
+/// When a file cannot be read or used, or certificate and key do not match.
+pub fn check(files: &CertificateFiles) -> Result<Vec<String>, TlsError> {
+    let loaded = Loaded::new(files, read(files), &Sessions::new()?, Clock::SYSTEM)?;
+    Ok(loaded.warnings)
 }
 
 /// Reads certificate, key and, if configured, client authorities. Blocks.
@@ -198,6 +199,8 @@ struct Loaded {
     config: ServerConfig,
     /// Unix time; `None` if only rustls can parse the certificate.
     not_after: Option<Duration>,
+    /// About certificates that have expired or soon will, and their order.
+    warnings: Vec<String>,
 }
 
 impl Loaded {
@@ -205,72 +208,68 @@ impl Loaded {
         files: &CertificateFiles,
         snapshot: FileSnapshot,
         sessions: &Sessions,
+        clock: Clock,
     ) -> Result<Self, TlsError> {
         let mut contents = snapshot.into_contents().into_iter();
-        let chain = certificates(
-            &files.certificate,
-            &content(&files.certificate, contents.next())?,
-        )?;
-        let key = private_key(&files.key, &content(&files.key, contents.next())?)?;
-        let not_after = chain
-            .first()
-            .and_then(|leaf: &CertificateDer<'_>| not_after(leaf));
+        let (certificate, key) = (
+            PemFile::new(CERTIFICATE, &files.certificate),
+            PemFile::new(KEY, &files.key),
+        );
+        let chain = certificate.certificates(&content(certificate, contents.next())?)?;
+        let private_key = key.private_key(&content(key, contents.next())?)?;
+        let not_after = chain.first().and_then(validity::not_after);
+        let mut warnings: Vec<String> = validity::warning(certificate, &chain, clock.now())
+            .into_iter()
+            .chain(pair::order_warning(certificate, &chain))
+            .collect();
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?;
         let builder = match &files.clients {
             Some(clients) => {
-                let pem = content(&clients.ca_file, contents.next())?;
-                builder.with_client_cert_verifier(verifier(clients, &pem)?)
+                let file = PemFile::new(CLIENT_CA, &clients.ca_file);
+                let pem = content(file, contents.next())?;
+                let mut roots = RootCertStore::empty();
+                let added = add_roots(&mut roots, file, &pem)?;
+                warnings.extend(validity::warning(file, &added, clock.now()));
+                builder.with_client_cert_verifier(verifier(clients, file, roots)?)
             }
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder
-            .with_single_cert(chain, key)
-            .map_err(|source| TlsError::Pair {
-                files: Box::new(files.clone()),
-                source,
-            })?;
+        let pair = certified_key(certificate, chain, key, private_key)?;
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
         config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
         config.ticketer = Arc::clone(&sessions.ticketer);
         config.session_storage = Arc::clone(&sessions.storage);
-        Ok(Self { config, not_after })
+        Ok(Self {
+            config,
+            not_after,
+            warnings,
+        })
     }
 }
 
-fn content(path: &Path, content: Option<FileContent>) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+fn content(
+    file: PemFile<'_>,
+    content: Option<FileContent>,
+) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let content = content.unwrap_or_else(|| Ok(Zeroizing::default()));
-    content.map_err(|source| TlsError::File {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        PemError::NoItemsFound => TlsError::NoKey(path.to_owned()),
-        source => TlsError::Pem {
-            path: path.to_owned(),
-            source,
-        },
-    })
+    content.map_err(|error| file.problem(error.to_string()))
 }
 
 fn verifier(
     clients: &ClientCertificates,
-    pem: &[u8],
+    file: PemFile<'_>,
+    roots: RootCertStore,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    add_roots(&mut roots, &clients.ca_file, pem)?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     let builder = if clients.required {
         builder
     } else {
         builder.allow_unauthenticated()
     };
-    builder.build().map_err(|source| TlsError::Verifier {
-        path: clients.ca_file.clone(),
-        source,
-    })
+    builder
+        .build()
+        .map_err(|error| file.problem(error.to_string()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::LoginError;
+use crate::tls::fault::TlsFault;
 use crate::token::outcome::Outcome;
 use crate::upstream::control_plane::{self, BodyReadError, SendError};
 use crate::upstream::dial::ConnectError;
@@ -31,7 +32,7 @@ fn outcome(error: &SendError) -> Outcome {
             Outcome::Refused
         }
         SendError::Connect(ConnectError::Proxy(_)) => Outcome::EgressProxy,
-        SendError::Connect(ConnectError::Tls(_)) => Outcome::Tls,
+        SendError::Connect(ConnectError::Tls(error)) => Outcome::of_tls(TlsFault::of(error)),
         SendError::Connect(ConnectError::Tcp(_) | ConnectError::Http(_)) | SendError::BadUrl(_) => {
             Outcome::Connect
         }
