@@ -1,6 +1,7 @@
 //! Settings that are read at start only.
 
 use std::fmt;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -93,8 +94,8 @@ impl fmt::Debug for AdminSettings {
 /// `log.format` and `log.level`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The format of a line.
-    pub format: LogFormat,
+    /// The format of a line; `None` for [`LogFormat::of_stderr`].
+    pub format: Option<LogFormat>,
     /// The least severe level that is written.
     pub level: tracing::level_filters::LevelFilter,
 }
@@ -106,4 +107,15 @@ pub enum LogFormat {
     Json,
     /// Text for terminals.
     Text,
+}
+
+impl LogFormat {
+    /// Returns the default: text if stderr is a terminal, else JSON.
+    pub fn of_stderr() -> Self {
+        if io::stderr().is_terminal() {
+            Self::Text
+        } else {
+            Self::Json
+        }
+    }
 }

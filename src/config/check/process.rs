@@ -20,9 +20,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 
 pub(super) fn check_log(log: &RawLog, report: &mut Report<'_>) -> LogSettings {
     LogSettings {
-        format: report
-            .choice(&log.format, &FORMATS)
-            .unwrap_or(LogFormat::Json),
+        format: report.choice(&log.format, &FORMATS),
         level: report
             .choice(&log.level, &LEVELS)
             .unwrap_or(LevelFilter::INFO),

@@ -92,10 +92,7 @@ fn boot_defaults_are_those_documented() {
     );
     assert_eq!(boot.admin.address.to_string(), "127.0.0.1:9090");
     assert_eq!(boot.admin.secret_sha256, None);
-    assert_eq!(
-        (boot.log.format, boot.log.level),
-        (LogFormat::Json, LevelFilter::INFO)
-    );
+    assert_eq!((boot.log.format, boot.log.level), (None, LevelFilter::INFO));
 }
 
 #[test]
@@ -214,7 +211,7 @@ fn boot_keys_are_applied() {
     );
     assert_eq!(
         (boot.log.format, boot.log.level),
-        (LogFormat::Text, LevelFilter::DEBUG)
+        (Some(LogFormat::Text), LevelFilter::DEBUG)
     );
 }
 

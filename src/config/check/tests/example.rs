@@ -118,6 +118,7 @@ fn defaults_in_the_example_are_the_defaults() {
             "client_id",
             "client_secret",
             "hosts",
+            "format",
             "public_url",
             "proxy_protocol",
             "trusted_forwarders",
