@@ -117,10 +117,7 @@ impl<'a> ProgramView<'a> {
             config_loaded_at: times.seconds(published.loaded_at),
             workers: admin.shared.metrics.workers(),
             log_level: admin.log.as_ref().map(|log| log.levels.level().to_string()),
-            log_lines_lost: admin
-                .log
-                .as_ref()
-                .map_or(0, |log| log.dropped.dropped_lines() as u64),
+            log_lines_lost: admin.log.as_ref().map_or(0, |log| log.lost.count()),
             public_url: published.live.public_url.as_deref(),
         }
     }

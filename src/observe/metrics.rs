@@ -138,7 +138,7 @@ impl Metrics {
             )?,
             log_lines_lost: counter(
                 "log_lines_lost_total",
-                "Log lines dropped because the writer could not keep up.",
+                "Log lines that stderr did not accept, or dropped because its reader is slow.",
             )?,
             file_read_failures: ReadFailures::register(&registry)?,
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,

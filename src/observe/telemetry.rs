@@ -1,21 +1,23 @@
 //! The log: JSON or text on stderr, written by a separate thread so that a slow reader never blocks
 //! a worker.
 
+mod lines;
+
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Metadata, callsite};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt as format};
 
 use crate::config::{LogFormat, LogSettings};
+use lines::{LineWriter, LostLines};
 
 /// Maximum number of lines queued for the writer; further ones are dropped and counted.
 const MAX_QUEUED_LINES: usize = 32 * 1024;
@@ -23,14 +25,14 @@ const MAX_QUEUED_LINES: usize = 32 * 1024;
 /// Owner of the log. Writes the queued lines when dropped.
 pub struct Telemetry {
     _writer: WorkerGuard,
-    dropped: ErrorCounter,
+    lost: LostLines,
     levels: LogLevels,
 }
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Telemetry")
-            .field("dropped", &self.dropped.dropped_lines())
+            .field("lost", &self.lost.count())
             .finish()
     }
 }
@@ -41,14 +43,15 @@ impl Telemetry {
     /// # Errors
     /// If the process already has one.
     pub fn start(log: LogSettings) -> Result<Self, TryInitError> {
+        let unwritten = Arc::default();
         // Drops lines rather than delaying requests.
         let (writer, guard) = NonBlockingBuilder::default()
             .buffered_lines_limit(MAX_QUEUED_LINES)
             .lossy(true)
             .thread_name("log-writer")
-            .finish(io::stderr());
-        let dropped = writer.error_counter();
-        let lines = match log.format {
+            .finish(LineWriter::stderr(Arc::clone(&unwritten)));
+        let lost = LostLines::new(writer.error_counter(), unwritten);
+        let lines = match log.format.unwrap_or_else(LogFormat::of_stderr) {
             LogFormat::Json => format::layer()
                 .json()
                 .flatten_event(true)
@@ -64,7 +67,7 @@ impl Telemetry {
             .try_init()?;
         Ok(Self {
             _writer: guard,
-            dropped,
+            lost,
             levels,
         })
     }
@@ -72,17 +75,16 @@ impl Telemetry {
     /// Returns the part of the log that the admin listener reads and changes.
     pub fn handle(&self) -> LogHandle {
         LogHandle {
-            dropped: self.dropped.clone(),
+            lost: self.lost.clone(),
             levels: self.levels.clone(),
         }
     }
 }
 
-/// Number of dropped lines, and level of the log.
+/// Number of lost lines, and level of the log.
 #[derive(Clone)]
 pub struct LogHandle {
-    /// Lines dropped because the writer could not keep up.
-    pub(crate) dropped: ErrorCounter,
+    pub(crate) lost: LostLines,
     pub(crate) levels: LogLevels,
 }
 
@@ -143,6 +145,7 @@ impl<S> Filter<S> for LogLevels {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::Mutex;
 
     use super::*;

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ pub struct Program {
 
 /// A pipe, read by its own thread so that the program never blocks on the test.
 struct Pipe {
+    /// The reader ends after the next line.
+    stop: Arc<AtomicBool>,
     reader: JoinHandle<String>,
     lines: mpsc::UnboundedReceiver<String>,
 }
@@ -47,14 +51,39 @@ impl Program {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
+        let command = Self::with_socket(socket, arguments, "");
+        Self::spawn(command, variables)
+    }
+
+    /// Starts the binary with `socket` and with a redirection of stderr, in the shell's notation.
+    pub fn start_with_stderr(
+        redirection: &str,
+        socket: &TcpListener,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let command = Self::with_socket(socket, &["run"], redirection);
+        Self::spawn(command, variables)
+    }
+
+    fn with_socket(socket: &TcpListener, arguments: &[&str], redirection: &str) -> Command {
         let mut command = Command::new("/bin/sh");
         // The shell receives the socket as its stdin; `exec` keeps the process id for LISTEN_PID.
-        command.args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0"]);
+        let script = format!("export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 {redirection}");
+        command.args(["-c", &script]);
         command
             .arg(env!("CARGO_BIN_EXE_citrix-auth-proxy"))
             .args(arguments);
         command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
-        Self::spawn(command, variables)
+        command
+    }
+
+    /// Closes the reading end of stderr, so that the program has a broken pipe.
+    pub fn break_stderr(&mut self) {
+        self.stderr
+            .as_ref()
+            .unwrap()
+            .stop
+            .store(true, Ordering::Relaxed);
     }
 
     fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
@@ -153,6 +182,8 @@ impl Drop for Program {
 impl Pipe {
     fn read(pipe: impl Read + Send + 'static) -> Self {
         let (sender, lines) = mpsc::unbounded_channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let reader = std::thread::spawn(move || {
             let mut all = String::new();
             for line in BufReader::new(pipe).lines() {
@@ -160,10 +191,17 @@ impl Pipe {
                 all += &line;
                 all.push('\n');
                 sender.send(line).ok();
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
             }
             all
         });
-        Self { reader, lines }
+        Self {
+            stop,
+            reader,
+            lines,
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn alerts(status: &StatusDocument<'_>) -> Vec<Alert> {
         add(
             AlertLevel::Notice,
             "log_lines_lost",
-            format!("{lost} log lines dropped since the start."),
+            format!("{lost} log lines lost since the start: stderr is full, closed or slow."),
         );
     }
     if !status.retired.is_empty() {

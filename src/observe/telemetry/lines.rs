@@ -1,0 +1,196 @@
+//! Writes log lines to stderr and counts those that are lost.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tracing_appender::non_blocking::ErrorCounter;
+
+/// Wait before another write to a non-blocking stderr whose reader is slow.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Counts the log lines that were not written.
+#[derive(Clone, Debug)]
+pub(crate) struct LostLines {
+    /// Lines that found the queue full.
+    dropped: ErrorCounter,
+    /// Lines that stderr did not accept as a whole.
+    unwritten: Arc<AtomicU64>,
+}
+
+impl LostLines {
+    pub(super) fn new(dropped: ErrorCounter, unwritten: Arc<AtomicU64>) -> Self {
+        Self { dropped, unwritten }
+    }
+
+    /// Returns their number since the start.
+    pub(crate) fn count(&self) -> u64 {
+        self.dropped.dropped_lines() as u64 + self.unwritten.load(Ordering::Relaxed)
+    }
+}
+
+/// Writes each line as a whole or counts it. Never fails: the log's thread would otherwise skip the
+/// line without a trace.
+pub(super) struct LineWriter<W> {
+    /// `None` if there is no stderr.
+    out: Option<W>,
+    unwritten: Arc<AtomicU64>,
+    /// The last line was written in part, and no line end follows it.
+    torn: bool,
+}
+
+impl LineWriter<io::Stderr> {
+    /// Returns a writer to stderr that counts lost lines in `unwritten`.
+    pub(super) fn stderr(unwritten: Arc<AtomicU64>) -> Self {
+        Self::new((!stderr_was_closed()).then(io::stderr), unwritten)
+    }
+}
+
+impl<W: Write> LineWriter<W> {
+    fn new(out: Option<W>, unwritten: Arc<AtomicU64>) -> Self {
+        Self {
+            out,
+            unwritten,
+            torn: false,
+        }
+    }
+
+    fn write_line(&mut self, line: &[u8]) {
+        let separated = !self.torn || self.pass(b"\n") == 1;
+        let written = if separated { self.pass(line) } else { 0 };
+        if separated {
+            self.torn = (1..line.len()).contains(&written);
+        }
+        if written < line.len() {
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the number of bytes that were written.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        let Some(out) = &mut self.out else {
+            return 0;
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match out.write(rest) {
+                Ok(count @ 1..) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // As with a blocking stderr, lines queue meanwhile.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(RETRY_INTERVAL);
+                }
+                Ok(0) | Err(_) => break,
+            }
+        }
+        bytes.len() - rest.len()
+    }
+}
+
+impl<W: Write> Write for LineWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.write_line(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // Nothing is buffered.
+        Ok(())
+    }
+}
+
+/// Returns `true` if the program was started without stderr. The standard library then opens
+/// `/dev/null` in its place, for reading and writing; a redirection opens it for writing only.
+fn stderr_was_closed() -> bool {
+    let is_null = fs::read_link("/proc/self/fd/2").is_ok_and(|file| file == Path::new("/dev/null"));
+    let is_read_write = || {
+        let info = fs::read_to_string("/proc/self/fdinfo/2").unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        // O_ACCMODE is 3, O_RDWR is 2.
+        flags
+            .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
+            .is_some_and(|flags| flags & 3 == 2)
+    };
+    is_null && is_read_write()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Accepts or rejects writes as scripted, then everything.
+    #[derive(Default)]
+    struct Script {
+        results: VecDeque<io::Result<usize>>,
+        written: String,
+    }
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.results.pop_front().unwrap_or(Ok(bytes.len()))?;
+            self.written
+                .push_str(str::from_utf8(&bytes[..count]).unwrap());
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Writes the lines `one` and `two`. Returns what was written and the number of lost lines.
+    fn after(results: Vec<io::Result<usize>>) -> (String, u64) {
+        let unwritten = Arc::new(AtomicU64::new(0));
+        let script = Script {
+            results: results.into(),
+            ..Script::default()
+        };
+        let mut lines = LineWriter::new(Some(script), Arc::clone(&unwritten));
+        lines.write_all(b"one\n").unwrap();
+        lines.write_all(b"two\n").unwrap();
+        let written = lines.out.unwrap().written;
+        (written, unwritten.load(Ordering::Relaxed))
+    }
+
+    fn full() -> io::Result<usize> {
+        Err(ErrorKind::StorageFull.into())
+    }
+
+    #[test]
+    fn partial_interrupted_and_delayed_writes_lose_nothing() {
+        let both = ("one\ntwo\n".to_owned(), 0);
+        assert_eq!(after(vec![]), both);
+        assert_eq!(after(vec![Ok(1), Ok(2)]), both);
+        let interrupted = Err(ErrorKind::Interrupted.into());
+        assert_eq!(after(vec![Ok(2), interrupted]), both);
+        let delayed = Err(ErrorKind::WouldBlock.into());
+        assert_eq!(after(vec![delayed, Ok(3)]), both);
+    }
+
+    #[test]
+    fn failed_line_is_counted_and_the_next_is_written() {
+        assert_eq!(after(vec![full()]), ("two\n".to_owned(), 1));
+        assert_eq!(after(vec![Ok(0)]), ("two\n".to_owned(), 1));
+        assert_eq!(after(vec![full(), full()]), (String::new(), 2));
+    }
+
+    #[test]
+    fn line_after_a_torn_one_begins_on_a_line_of_its_own() {
+        assert_eq!(after(vec![Ok(2), full()]), ("on\ntwo\n".to_owned(), 1));
+        assert_eq!(after(vec![Ok(2), full(), full()]), ("on".to_owned(), 2));
+    }
+
+    #[test]
+    fn lines_without_stderr_are_lost() {
+        let unwritten = Arc::new(AtomicU64::new(0));
+        let mut lines = LineWriter::<io::Stderr>::new(None, Arc::clone(&unwritten));
+        lines.write_all(b"one\n").unwrap();
+        assert_eq!(unwritten.load(Ordering::Relaxed), 1);
+    }
+}
