@@ -57,7 +57,7 @@ pub struct EmulatorArgs {
     )]
     pub customer: Vec<EmulatedCustomer>,
     /// Token lifetime
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     pub token_lifetime: Duration,
     /// Rate limit of logins, for example 10/1m [default: no limit]
     #[arg(long, value_name = "RATE")]
@@ -87,10 +87,10 @@ pub struct EmulatorArgs {
     #[arg(long)]
     pub no_compression: bool,
     /// Latency of every service
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub latency: Duration,
     /// Additional latency of Monitor
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub monitor_latency: Duration,
     /// Fault of the token endpoints
     #[arg(long, value_name = "FAULT", value_enum)]
@@ -106,7 +106,7 @@ pub struct EmulatorArgs {
     #[arg(long, value_name = "URL")]
     pub region_redirect: Option<RedirectTarget>,
     /// Freeze the sites; each becomes active this long after its activation
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     pub frozen: Option<Duration>,
     /// Seconds by which the cloud's clock is ahead
     #[arg(
@@ -302,6 +302,12 @@ fn end_signal() -> io::Result<impl Future<Output = ()>> {
         // Without a handler the emulator stops at once.
         tokio::signal::ctrl_c().await.ok();
     })
+}
+
+/// Parses a duration such as `90s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "not a duration; expected, for example, 90s".to_owned())
 }
 
 #[cfg(test)]
