@@ -11,11 +11,13 @@
 //! - `/log-level`: the log level; `PUT` changes it.
 //! - `/callers/{name}/suggestion`: rules that permit the requests of an observed caller.
 //! - `POST /tokens/{customer}/refresh`: requests a new token.
+//! - `POST /quitquitquit`: stops the gateway.
 
 mod audit;
 mod history;
 mod log_level;
 mod page;
+mod quit;
 mod readiness;
 mod refresh;
 mod regions;
@@ -68,7 +70,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, \
                             /transactions/{id}, /regions, /log-level, \
-                            /callers/{name}/suggestion and POST /tokens/{customer}/refresh\n";
+                            /callers/{name}/suggestion, POST /tokens/{customer}/refresh and POST /quitquitquit\n";
 /// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or
 /// changes its meaning.
 const FORMAT: u32 = 1;
@@ -180,8 +182,10 @@ impl Admin {
         }
         audited.log_admitted();
         let path = request.uri().path();
-        if path == "/log-level" {
-            return log_level::respond(self, request).await;
+        match path {
+            "/log-level" => return log_level::respond(self, request).await,
+            "/quitquitquit" => return quit::respond(self, request.method(), peer),
+            _ => {}
         }
         if let Some(customer) = refresh::customer_of(path) {
             return match *request.method() {
@@ -229,8 +233,10 @@ impl Admin {
             .connections
             .set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
         if let Some(log) = &self.log {
-            let new =
-                (log.dropped.dropped_lines() as u64).saturating_sub(metrics.log_lines_lost.get());
+            let new = log
+                .lost
+                .count()
+                .saturating_sub(metrics.log_lines_lost.get());
             metrics.log_lines_lost.inc_by(new);
         }
         match metrics.render() {

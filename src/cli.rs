@@ -12,6 +12,7 @@ pub mod run;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -54,7 +55,7 @@ pub enum Command {
     #[command(subcommand)]
     Caller(CallerCommand),
     /// Exit with 0 if the gateway is ready, for containers without a shell
-    Healthcheck(AdminArgs),
+    Healthcheck(HealthcheckArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -138,6 +139,16 @@ pub struct AdminArgs {
     pub admin: std::net::SocketAddr,
 }
 
+/// Arguments of `healthcheck`.
+#[derive(clap::Args)]
+pub struct HealthcheckArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// Repeat until the gateway is ready, for at most this time, for example 30s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+}
+
 /// Arguments of `completions`.
 #[derive(clap::Args)]
 pub struct CompletionsArgs {
@@ -163,6 +174,11 @@ impl Cli {
     pub fn command(self) -> Command {
         self.command.unwrap_or(Command::Run(self.run))
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "not a duration; expected, for example, 30s".to_owned())
 }
 
 /// Prints a completion script.

@@ -33,10 +33,11 @@ impl fmt::Display for AdminUnreachable {
         if self.source.is_timeout() {
             return write!(f, " within {REQUEST_TIMEOUT:?}");
         }
-        // The outermost error only repeats the request.
-        sources(&self.source)
-            .skip(1)
-            .try_for_each(|cause| write!(f, ": {cause}"))
+        // The outer errors are reqwest's and hyper's names for steps.
+        match sources(&self.source).last() {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
     }
 }
 

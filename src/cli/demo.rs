@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use uuid::Uuid;
 
-use super::run::{Signals, on_a_runtime, serve};
+use super::run::{Signals, Supervisor, on_a_runtime, serve};
 use super::{DemoArgs, FAILURE, USAGE, eprint_error, print};
 use crate::app::{Addresses, App};
 use crate::config::{self, Config, ConfigProblem, LogFormat, LogSettings};
@@ -23,24 +23,16 @@ enum DemoError {
     Emulator(#[from] EmulatorError),
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("{}", list(.0))]
+    #[error("{}", ConfigProblem::lines(.0))]
     Config(Vec<ConfigProblem>),
     #[error("{0}")]
     Gateway(#[from] crate::app::StartError),
 }
 
-fn list(problems: &[ConfigProblem]) -> String {
-    problems
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
 /// Runs until a signal stops it.
 pub fn demo(args: &DemoArgs) -> ExitCode {
     let log = LogSettings {
-        format: LogFormat::Text,
+        format: Some(LogFormat::Text),
         level: LevelFilter::INFO,
     };
     // A test may have installed a logger already.
@@ -72,7 +64,7 @@ async fn start(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError>
     let config = configure(args, &emulator, &ca_file).map_err(DemoError::Config)?;
     let app = App::start(config, Clock::SYSTEM, log).await?;
     print(guide(app.addresses(), &emulator).as_bytes());
-    let code = serve(app, &mut signals, None).await;
+    let code = serve(app, &mut signals, None, &Supervisor::none()).await;
     emulator.stop().await;
     Ok(code)
 }

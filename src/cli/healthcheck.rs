@@ -1,26 +1,58 @@
 //! `healthcheck`: queries `/readyz`, for containers without a shell and curl.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use http::StatusCode;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::run::on_a_runtime;
-use super::{AdminArgs, FAILURE, SUCCESS, admin_client, eprint};
+use super::{FAILURE, HealthcheckArgs, SUCCESS, admin_client, eprint};
 
-/// Exits with 0 if `/readyz` returns 200.
-pub fn healthcheck(args: &AdminArgs) -> ExitCode {
-    let admin = args.admin;
+/// Time between two queries with `--wait`.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Exits with 0 if `/readyz` returns 200, with `--wait` also if it does so in time.
+pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
+    let (admin, wait) = (args.admin.admin, args.wait.unwrap_or_default());
     ExitCode::from(on_a_runtime(async move {
-        match admin_client::get(admin, "/readyz", None).await {
-            Ok(response) if response.status == StatusCode::OK => SUCCESS,
-            Ok(response) => {
-                eprint(&format!("not ready: {}", response.body.trim_end()));
-                FAILURE
-            }
-            Err(unreachable) => {
-                eprint(&unreachable.to_string());
+        match ready(admin, wait).await {
+            Ok(()) => SUCCESS,
+            Err(problem) => {
+                eprint(&problem);
                 FAILURE
             }
         }
     }))
+}
+
+/// Queries until the gateway is ready or `wait` has passed. Returns the last problem.
+async fn ready(admin: SocketAddr, wait: Duration) -> Result<(), String> {
+    let began = Instant::now();
+    let mut query = query(admin).await;
+    while let Err(problem) = &query {
+        let left = wait.saturating_sub(began.elapsed());
+        if wait.is_zero() {
+            break;
+        }
+        if left.is_zero() {
+            let wait = humantime::format_duration(wait);
+            return Err(format!("{problem} (after {wait})"));
+        }
+        sleep(INTERVAL.min(left)).await;
+        // Past the end, the previous problem stands.
+        if let Ok(again) = timeout(wait.saturating_sub(began.elapsed()), self::query(admin)).await {
+            query = again;
+        }
+    }
+    query
+}
+
+async fn query(admin: SocketAddr) -> Result<(), String> {
+    match admin_client::get(admin, "/readyz", None).await {
+        Ok(response) if response.status == StatusCode::OK => Ok(()),
+        Ok(response) => Err(format!("not ready: {}", response.body.trim_end())),
+        Err(unreachable) => Err(unreachable.to_string()),
+    }
 }

@@ -13,8 +13,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::{DRAIN_TIMEOUT, FAILURE, RunArgs, SUCCESS, USAGE, eprint};
 use crate::app::reload::ConfigWatcher;
-use crate::app::{Addresses, App, Drained};
-use crate::config::{Config, ConfigProblem, LogFormat, LogSettings};
+use crate::app::{Addresses, App, Drained, StartError};
+use crate::config::{Config, ConfigProblem, LogSettings};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::state::lifecycle::Phase;
@@ -23,10 +23,11 @@ use signals::{Signal, Stop};
 use supervisor::Watchdog;
 
 pub(super) use signals::Signals;
+pub(super) use supervisor::Supervisor;
 
 /// Log settings for an invalid configuration.
 const DEFAULT_LOG: LogSettings = LogSettings {
-    format: LogFormat::Json,
+    format: None,
     level: LevelFilter::INFO,
 };
 
@@ -103,6 +104,7 @@ async fn gateway(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let supervisor = Supervisor::from_environment();
     let started = match passed {
         Ok(passed) => App::start_with(config, Clock::SYSTEM, Some(log), passed).await,
         Err(error) => Err(error.into()),
@@ -110,9 +112,13 @@ async fn gateway(
     match started {
         Ok(app) => {
             log_addresses(app.addresses());
-            supervisor::ready();
-            let _watchdog = Watchdog::start(app.shared());
-            serve(app, &mut signals, Some(watch)).await
+            supervisor.ready();
+            let _watchdog = Watchdog::start(&supervisor, app.shared());
+            serve(app, &mut signals, Some(watch), &supervisor).await
+        }
+        Err(StartError::Config(problems)) => {
+            log_problems(&problems);
+            USAGE
         }
         Err(error) => {
             tracing::error!(%error, "not started");
@@ -128,12 +134,15 @@ fn log_addresses(addresses: &Addresses) {
     tracing::info!(address = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "listening for operators");
 }
 
-/// Serves and reloads until a signal stops the gateway, then drains it. Returns the exit code.
+/// Serves and reloads until a signal or an operator stops the gateway, then drains it. Returns the
+/// exit code.
 pub(super) async fn serve(
     mut app: App,
     signals: &mut Signals,
     mut watch: Option<ConfigWatcher>,
+    supervisor: &Supervisor,
 ) -> u8 {
+    let lifecycle = app.lifecycle();
     if let Some(watch) = &mut watch {
         watch.count_failures(&app.shared().metrics.file_read_failures);
     }
@@ -141,25 +150,25 @@ pub(super) async fn serve(
         tokio::select! {
             task = app.failed() => return task_ended(&task),
             candidate = reloading::next(&mut watch) => {
-                supervisor::reloading();
+                supervisor.reloading();
                 reloading::apply(&mut app, candidate);
-                supervisor::ready();
+                supervisor.ready();
             }
+            () = lifecycle.stop_requested() => break "POST /quitquitquit",
             signal = signals.next() => match signal {
-                Signal::Stop(stop) => break stop,
+                Signal::Stop(stop) => break stop.name(),
                 Signal::Reload => reloading::request(&app, watch.as_ref()),
             },
         }
     };
     let live = app.shared().published.load().live.clone();
-    let lifecycle = app.lifecycle();
     lifecycle.advance(Phase::Leaving);
-    supervisor::stopping();
+    supervisor.stopping();
     let mut second = None;
     if !live.drain_delay.is_zero() {
         let delay = humantime::format_duration(live.drain_delay).to_string();
         tracing::info!(
-            signal = first.name(),
+            signal = first,
             delay,
             "not ready; still accepting connections"
         );
@@ -171,7 +180,7 @@ pub(super) async fn serve(
     }
     let limit = humantime::format_duration(live.drain_timeout).to_string();
     let in_flight = app.shared().in_flight.in_use();
-    tracing::info!(signal = first.name(), in_flight, limit, "draining");
+    tracing::info!(signal = first, in_flight, limit, "draining");
     let drained = drain(app, live.drain_timeout, signals, &mut second).await;
     log_stop(drained, second)
 }

@@ -2,7 +2,9 @@
 
 mod heartbeat;
 
-use tokio::sync::watch;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
 
 pub use heartbeat::Heartbeats;
 
@@ -21,18 +23,24 @@ pub enum Phase {
 
 /// Advances the phase of the process.
 #[derive(Clone, Debug)]
-pub struct Lifecycle(watch::Sender<Phase>);
+pub struct Lifecycle {
+    phase: watch::Sender<Phase>,
+    stop: Arc<Notify>,
+}
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self(watch::Sender::new(Phase::Running))
+        Self {
+            phase: watch::Sender::new(Phase::Running),
+            stop: Arc::default(),
+        }
     }
 }
 
 impl Lifecycle {
     /// Advances to `phase`, unless it has passed already.
     pub fn advance(&self, phase: Phase) {
-        self.0.send_if_modified(|current| {
+        self.phase.send_if_modified(|current| {
             let is_later = *current < phase;
             if is_later {
                 *current = phase;
@@ -43,12 +51,22 @@ impl Lifecycle {
 
     /// Returns the current phase.
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        *self.phase.borrow()
+    }
+
+    /// Requests that the process stops as after a signal.
+    pub fn request_stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Returns once [`Self::request_stop`] has been called.
+    pub async fn stop_requested(&self) {
+        self.stop.notified().await;
     }
 
     /// Returns a watch on the phase.
     pub fn watch(&self) -> PhaseWatch {
-        PhaseWatch(self.0.subscribe())
+        PhaseWatch(self.phase.subscribe())
     }
 }
 
@@ -67,6 +85,13 @@ impl PhaseWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn stop_requested_before_the_wait_is_not_lost() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.clone().request_stop();
+        lifecycle.stop_requested().await;
+    }
 
     #[tokio::test]
     async fn phase_never_goes_back() {

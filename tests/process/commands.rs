@@ -226,3 +226,71 @@ async fn each_shell_has_completions() {
         assert!(exit.stdout.contains("healthcheck"), "{shell}");
     }
 }
+
+#[tokio::test]
+async fn healthcheck_waits_until_the_gateway_is_ready() {
+    let upstream = Upstream::responding(OK).await;
+    // Known before the gateway starts.
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let waiting = Program::start(&["healthcheck", "--admin", &admin, "--wait", "30s"], &[]);
+    let settings = [("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", admin.as_str())];
+    let _gateway = Gateway::in_front_of(&upstream, &settings).await;
+    let exit = waiting.wait().await;
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
+async fn healthcheck_fails_when_the_wait_is_over_and_names_the_last_problem() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = closed.local_addr().unwrap().to_string();
+    drop(closed);
+    for (arguments, after) in [(&[][..], ""), (&["--wait", "300ms"], " (after 300ms)")] {
+        let arguments = [&["healthcheck", "--admin", &admin], arguments].concat();
+        let exit = Program::run(&arguments, &[]).await;
+        assert_eq!(exit.code, Some(1));
+        assert_eq!(
+            exit.stderr,
+            format!(
+                "no response from the admin listener at {admin}: Connection refused (os error 111){after}\n"
+            )
+        );
+    }
+    // It accepts and never responds.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = silent.local_addr().unwrap().to_string();
+    let exit = Program::run(&["healthcheck", "--admin", &admin, "--wait", "1x"], &[]).await;
+    assert_eq!(exit.code, Some(64));
+    assert!(
+        exit.stderr
+            .contains("not a duration; expected, for example, 30s"),
+        "{}",
+        exit.stderr
+    );
+}
+
+#[tokio::test]
+async fn log_is_text_in_a_terminal_unless_the_format_is_set() {
+    let program = env!("CARGO_BIN_EXE_citrix-auth-proxy");
+    for (format, is_json) in [("", false), ("json", true), ("text", false)] {
+        let set = match format {
+            "" => String::new(),
+            format => format!("CITRIX_AUTH_PROXY_LOG__FORMAT={format} "),
+        };
+        // An invalid address logs a problem and exits.
+        let command = format!(
+            "{set}CITRIX_CUSTOMER_ID=a CITRIX_CLIENT_ID=b CITRIX_CLIENT_SECRET=c \
+             CITRIX_AUTH_PROXY_LISTEN__ADDRESS=192.0.2.1:1 CITRIX_AUTH_PROXY_INSECURE__ALLOW_ANONYMOUS=true {program} run"
+        );
+        let output = std::process::Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&output.stdout);
+        let first = output.lines().next().unwrap_or_default();
+        assert_eq!(first.starts_with('{'), is_json, "{format}: {output}");
+        assert!(output.contains("not started"), "{output}");
+    }
+}

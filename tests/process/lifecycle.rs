@@ -1,8 +1,8 @@
 //! Start and stop under load, behind a load balancer and under a service manager (interface §3.1
 //! `[lifecycle]`).
 
-use std::net::SocketAddr;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +14,7 @@ use crate::gateway::{Gateway, environment, get};
 use crate::program::Program;
 use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::{wait_until, within_timeout};
+use testkit::wire::{Message, Wire, wait_until, within_timeout};
 
 const KEEP_ALIVE_GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -22,7 +22,7 @@ const KEEP_ALIVE_GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// of responses.
 ///
 /// Panics at a truncated response.
-async fn send_until_refused(gateway: SocketAddr) -> usize {
+async fn send_until_refused(gateway: std::net::SocketAddr) -> usize {
     let mut responses = 0;
     while let Ok(mut socket) = TcpStream::connect(gateway).await {
         for _ in 0..3 {
@@ -208,6 +208,83 @@ async fn service_manager_receives_state_changes_and_watchdog_pings() {
     gateway.program.signal("TERM");
     assert_eq!(next().await, "STOPPING=1\n");
     assert_eq!(gateway.wait().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn service_manager_at_an_abstract_name_receives_state_changes() {
+    let name = format!("citrix-auth-proxy-test-{}", uuid::Uuid::new_v4());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&address).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let manager = tokio::net::UnixDatagram::from_std(manager).unwrap();
+    let upstream = Upstream::responding(OK).await;
+    let socket = format!("@{name}");
+    let variables = [
+        ("NOTIFY_SOCKET", socket.as_str()),
+        ("WATCHDOG_USEC", "60000000"),
+    ];
+    let gateway = Gateway::in_front_of(&upstream, &variables).await;
+    assert_eq!(notification(&manager).await, "READY=1\n");
+    assert_eq!(notification(&manager).await, "WATCHDOG=1\n");
+    let admin = gateway.admin.to_string();
+    let check = Program::run(&["healthcheck", "--admin", &admin], &variables).await;
+    assert_eq!(check.code, Some(0), "{}", check.stderr);
+    gateway.program.signal("HUP");
+    let reloading = notification(&manager).await;
+    assert!(reloading.starts_with("RELOADING=1\n"), "{reloading}");
+    assert_eq!(notification(&manager).await, "READY=1\n");
+    gateway.program.signal("TERM");
+    assert_eq!(notification(&manager).await, "STOPPING=1\n");
+    assert_eq!(gateway.wait().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn quitquitquit_drains_and_exits_with_0() {
+    let upstream = Upstream::manual().await;
+    let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
+    assert_eq!(get(gateway.admin, "/quitquitquit").await.status(), 405);
+    let (mut caller, mut wire) = gateway.request_in_progress(&upstream).await;
+    assert_eq!(quit(gateway.admin, "").await.status(), 200);
+    gateway.program.logged("draining").await;
+    assert_eq!(quit(gateway.admin, "").await.status(), 200);
+    wire.write(OK).await;
+    assert_eq!(caller.response().await.status(), 200);
+    assert_eq!(gateway.wait().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn quitquitquit_requires_the_admin_secret_and_no_web_page() {
+    let upstream = Upstream::responding(OK).await;
+    let hash = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    let settings = [("CITRIX_AUTH_PROXY_ADMIN__SECRET_SHA256", hash)];
+    let gateway = Gateway::in_front_of(&upstream, &settings).await;
+    for (fields, status) in [
+        ("", 401),
+        ("X-Api-Key: wrong\r\n", 401),
+        ("X-Api-Key: secret\r\nOrigin: https://evil.example\r\n", 403),
+    ] {
+        assert_eq!(
+            quit(gateway.admin, fields).await.status(),
+            status,
+            "{fields}"
+        );
+        assert_eq!(get(gateway.admin, "/readyz").await.status(), 200);
+    }
+    assert_eq!(
+        quit(gateway.admin, "X-Api-Key: secret\r\n").await.status(),
+        200
+    );
+    assert_eq!(gateway.wait().await.code, Some(0));
+}
+
+/// Returns the response to `POST /quitquitquit`.
+async fn quit(admin: std::net::SocketAddr, fields: &str) -> Message {
+    let mut wire = Wire::new(within_timeout(TcpStream::connect(admin)).await.unwrap());
+    wire.write(format!(
+        "POST /quitquitquit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n{fields}\r\n"
+    ))
+    .await;
+    wire.response().await
 }
 
 #[tokio::test]
