@@ -357,7 +357,7 @@ async fn close_during_the_handshake_is_a_tls_failure() {
 }
 
 #[tokio::test]
-async fn untrusted_certificate_is_a_tls_failure_with_its_cause() {
+async fn untrusted_certificate_has_its_outcome_and_cause() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let config = rustls::ServerConfig::builder_with_provider(provider())
@@ -381,7 +381,7 @@ async fn untrusted_certificate_is_a_tls_failure_with_its_cause() {
     let failure = log_in(TokenDialect::Oauth2, &url, LONG_TIMEOUT)
         .await
         .unwrap_err();
-    assert_eq!(failure.outcome, Outcome::Tls);
+    assert_eq!(failure.outcome, Outcome::CertificateUntrusted);
     assert!(failure.cause.unwrap().contains("certificate"));
 }
 
