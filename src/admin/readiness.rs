@@ -16,7 +16,7 @@ use crate::token::status::{TokenState, TokenStatus};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Condition {
     Unusable,
-    /// Citrix rejects all requests although there is a token.
+    /// Citrix rejects all requests, or token and login, although the token has not expired.
     Rejected,
     /// The token belongs to another customer.
     OtherCustomer,
@@ -71,7 +71,7 @@ fn headline(rejected: usize, foreign: usize, customers: usize) -> String {
             )
         }
         (rejected, _) => {
-            format!("ready, but Citrix rejects all requests of {rejected} of {customers} customers")
+            format!("ready, but Citrix rejects {rejected} of {customers} customers")
         }
     }
 }
@@ -82,7 +82,7 @@ fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (Condition, String
     let state = CustomerState {
         status: slot.status(),
         rejection: slot.acceptance().rejection(),
-        token_rejected: slot.is_rejected(),
+        revoked: slot.is_revoked(),
     };
     let condition = state.condition(now);
     let name = state.name(condition, now);
@@ -101,15 +101,15 @@ fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (Condition, String
 struct CustomerState {
     status: TokenStatus,
     rejection: Option<Rejection>,
-    /// Citrix returned 401 for the newest token.
-    token_rejected: bool,
+    /// [`TokenSlot::is_revoked`]
+    revoked: bool,
 }
 
 impl CustomerState {
     fn condition(&self, now: SystemTime) -> Condition {
         match self.status.state(now) {
             TokenState::Unusable => Condition::Unusable,
-            _ if self.rejection.is_some() => Condition::Rejected,
+            _ if self.rejection.is_some() || self.revoked => Condition::Rejected,
             _ if self.status.other_customer.is_some() => Condition::OtherCustomer,
             TokenState::Stale => Condition::Stale,
             TokenState::Fresh => Condition::Fresh,
@@ -119,7 +119,6 @@ impl CustomerState {
     fn name(&self, condition: Condition, now: SystemTime) -> &'static str {
         match condition {
             Condition::Rejected => "rejected",
-            Condition::Stale if self.token_rejected => "stale",
             _ => self.status.state(now).name(),
         }
     }
@@ -128,7 +127,7 @@ impl CustomerState {
         let (status, failure) = (&self.status, self.login_failure());
         let causes = match condition {
             Condition::Fresh => return None,
-            Condition::Rejected => [self.rejection.as_ref().map(rejection), failure],
+            Condition::Rejected => [Some(self.rejected_cause()), failure],
             Condition::OtherCustomer => [failure, None],
             Condition::Stale => [Some(self.stale_cause(failure, now)), None],
             Condition::Unusable => {
@@ -147,14 +146,24 @@ impl CustomerState {
         Some(causes.join("; "))
     }
 
+    fn rejected_cause(&self) -> String {
+        let Some(rejection) = &self.rejection else {
+            return format!("Citrix returned 401 for the current token; {REJECTION_ADVICE}");
+        };
+        format!(
+            "Citrix has returned {} to all {} requests since {}, the last at {}; {REJECTION_ADVICE}",
+            rejection.code.as_u16(),
+            rejection.requests,
+            rfc3339(rejection.since),
+            rfc3339(rejection.last),
+        )
+    }
+
     fn stale_cause(&self, failure: Option<String>, now: SystemTime) -> String {
         let cause = failure.unwrap_or_else(|| match self.status.on_old_secret {
             true => "no configured secret works".to_owned(),
             false => "the refresh is overdue".to_owned(),
         });
-        if self.token_rejected {
-            return format!("{cause}, and Citrix rejected the current token (401)");
-        }
         let until = self.status.usable_until;
         let left = until.and_then(|until| until.duration_since(now).ok());
         let left = whole_seconds(left.unwrap_or_default());
@@ -166,16 +175,6 @@ impl CustomerState {
         let advice = outcome.advice();
         Some(format!("the last login failed ({outcome}: {advice})"))
     }
-}
-
-fn rejection(rejection: &Rejection) -> String {
-    format!(
-        "Citrix has returned {} to all {} requests since {}, the last at {}; {REJECTION_ADVICE}",
-        rejection.code.as_u16(),
-        rejection.requests,
-        rfc3339(rejection.since),
-        rfc3339(rejection.last),
-    )
 }
 
 fn next_login(status: &TokenStatus) -> String {
@@ -224,7 +223,7 @@ mod tests {
         CustomerState {
             status,
             rejection: None,
-            token_rejected: false,
+            revoked: false,
         }
     }
 
@@ -314,12 +313,13 @@ mod tests {
             &rejected(state(failing())),
             (Condition::Rejected, "rejected", both),
         );
-        let token_rejected = CustomerState {
-            token_rejected: true,
+        let revoked = CustomerState {
+            revoked: true,
             ..state(failing())
         };
-        let cause = format!("{FAILED}, and Citrix rejected the current token (401)");
-        check(&token_rejected, (Condition::Stale, "stale", Some(cause)));
+        let cause =
+            format!("Citrix returned 401 for the current token; {REJECTION_ADVICE}; {FAILED}");
+        check(&revoked, (Condition::Rejected, "rejected", Some(cause)));
         // Without a token, no request is sent.
         check(
             &rejected(state(status(fail))),
@@ -354,16 +354,8 @@ mod tests {
                 1,
                 "ready, but 1 of 3 customers have the token of another customer",
             ),
-            (
-                1,
-                0,
-                "ready, but Citrix rejects all requests of 1 of 3 customers",
-            ),
-            (
-                2,
-                1,
-                "ready, but Citrix rejects all requests of 2 of 3 customers",
-            ),
+            (1, 0, "ready, but Citrix rejects 1 of 3 customers"),
+            (2, 1, "ready, but Citrix rejects 2 of 3 customers"),
         ] {
             assert_eq!(headline(rejected, foreign, 3), expected);
         }

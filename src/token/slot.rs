@@ -328,9 +328,17 @@ impl TokenSlot {
     }
 
     /// Returns `true` if Citrix rejected the newest token with 401.
-    pub(crate) fn is_rejected(&self) -> bool {
+    pub(super) fn is_rejected(&self) -> bool {
         let generation = self.generation();
         generation > 0 && self.rejected.load(Ordering::Acquire) >= generation
+    }
+
+    /// Returns `true` if Citrix rejected the newest token with 401, and the last login as well: the
+    /// API client was revoked or its secret replaced.
+    pub(crate) fn is_revoked(&self) -> bool {
+        let status = self.status.borrow();
+        let failure = status.current_failure();
+        failure.is_some_and(|failure| failure.outcome.rejects_secret()) && self.is_rejected()
     }
 
     /// Returns `true` if a 401 or an operator requires a login before the scheduled one.

@@ -10,8 +10,12 @@ const FEW = 12;
 
 /** Returns whether Citrix rejects the requests of a customer that has a token. */
 function isRejected(token) {
-  const isRevoked = token.token_rejected && token.consecutive_failures > 0;
-  return token.state !== "unusable" && (token.rejection !== null || isRevoked);
+  return token.state !== "unusable" && (token.rejection !== null || token.token_rejected);
+}
+
+/** Returns whether a token that is not rejected, so far, belongs to another customer. */
+function isForeign(token) {
+  return token.state !== "unusable" && token.other_customer !== null && !isRejected(token);
 }
 
 /** Returns the headline and its level. The text changes only with the state, since screen readers announce it. */
@@ -25,6 +29,10 @@ export function headline(status) {
     return [`Not ready: ${without} of ${all} customers without a token${more}`, "critical"];
   }
   if (rejected > 0) return [all === 1 ? "Citrix rejects the customer" : `Citrix rejects ${rejected} of ${all} customers`, "critical"];
+  const foreign = status.tokens.filter(isForeign).length;
+  if (foreign > 0 && worst === "warning") {
+    return [all === 1 ? "The token belongs to another customer" : `The tokens of ${foreign} of ${all} customers belong to others`, worst];
+  }
   const number = (level) => status.alerts.filter((alert) => alert.level === level).length;
   const [critical, warnings] = [number("critical"), number("warning")];
   if (critical + warnings === 0) return ["Ready, no problems", worst];
@@ -62,7 +70,8 @@ function token(one, now) {
   const plan = nextLogin(one);
   const mark = one.login_in_progress || one.runway_s === 0 ? null : (one.runway_s - one.next_login_in_s) / lifetime;
   const failure = one.last_failure;
-  const [kind, state] = isRejected(one) ? ["bad", "rejected by Citrix"] : [KINDS[one.state], STATES[one.state]];
+  const [kind, state] = isRejected(one) ? ["bad", "rejected by Citrix"]
+    : isForeign(one) ? ["warn", "of another customer"] : [KINDS[one.state], STATES[one.state]];
   return el("li", { class: "card", "data-key": one.customer },
     el("div", { class: "top" },
       el("h3", {}, one.customer),
@@ -88,7 +97,7 @@ function rejection(token, now) {
   if (token.state === "unusable") return null;
   if (token.rejection !== null) {
     const { code, requests, since } = token.rejection;
-    return el("p", { class: "bad" }, `Citrix has returned ${code} to all ${count(requests)} requests since `, moment(since, now));
+    return el("p", { class: "bad" }, `Citrix rejected ${count(requests)} requests in a row (${code}), the first `, moment(since, now));
   }
   return isRejected(token) && el("p", { class: "bad" }, "Citrix rejected the current token (401)");
 }
@@ -96,7 +105,7 @@ function rejection(token, now) {
 /** Sorted by state, the worst first, then by customer. */
 export function tokens(status, all) {
   const order = { unusable: 0, stale: 3, fresh: 4 };
-  const rank = (token) => isRejected(token) ? 1 : token.other_customer && order[token.state] > 0 ? 2 : order[token.state];
+  const rank = (token) => isRejected(token) ? 1 : isForeign(token) ? 2 : order[token.state];
   const sorted = [...status.tokens].sort((a, b) => rank(a) - rank(b) || a.customer.localeCompare(b.customer));
   const shown = all ? sorted : sorted.slice(0, FEW);
   return [

@@ -32,7 +32,7 @@ pub(super) struct TokenView {
     /// Name of a [`WhichSecret`]; `None` for a token from the cache.
     pub(super) secret: Option<&'static str>,
     pub(super) on_old_secret: bool,
-    /// Citrix returned 401 for the newest token.
+    /// Citrix returned 401 for the newest token and rejected the last login.
     pub(super) token_rejected: bool,
     /// The customer that the token names, if it is another.
     pub(super) other_customer: Option<String>,
@@ -85,7 +85,7 @@ pub(super) fn list(published: &Published, times: &Times) -> Vec<TokenView> {
     let customers = published.customers.iter();
     customers
         .map(|customer| TokenView {
-            token_rejected: customer.token.is_rejected(),
+            token_rejected: customer.token.is_revoked(),
             rejection: customer
                 .token
                 .acceptance()

