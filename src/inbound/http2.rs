@@ -3,6 +3,8 @@
 //! hyper's HTTP/2 server cannot send `100 Continue`, and Java's client waits for one until it gives
 //! up.
 
+mod guarded_stream;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -11,12 +13,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use h2::server::Builder;
 use h2::{Reason, SendStream};
 use http::{Request, Response, header};
 use http_body::Body;
 use tokio::time::timeout;
 
+use self::guarded_stream::GuardedStream;
 use super::body::CallerBody;
 use super::connection::{Connection, ConnectionEnd, Directive};
 use super::stream::Stream;
@@ -40,11 +44,11 @@ const MAX_ABANDONED: usize = 200;
 /// Time a caller has to read the GOAWAY that disconnects it.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Server = h2::server::Connection<Stream, Bytes>;
+type Server = h2::server::Connection<GuardedStream, Bytes>;
 
 /// Serves one connection until it ends.
 pub async fn serve<H, F, B>(
-    stream: Stream,
+    mut stream: Stream,
     connection: Rc<Connection>,
     limits: &Limits,
     handle: H,
@@ -55,6 +59,10 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: std::fmt::Display,
 {
+    if !begins(&mut stream, &connection).await {
+        stream.close().await;
+        return ConnectionEnd::Closed;
+    }
     let mut server = match open(stream, &connection, limits).await {
         Some(Ok(server)) => server,
         Some(Err(error)) => return end_of(&error),
@@ -107,10 +115,23 @@ where
             Err(Directive::Park) => {}
             Err(Directive::Abort) => {
                 server.abrupt_shutdown(Reason::CANCEL);
+                // GOAWAY and, over TLS, close_notify, if the caller reads.
+                let _ = poll_fn(|cx| server.poll_closed(cx)).now_or_never();
                 return ConnectionEnd::Closed;
             }
         }
     }
+}
+
+/// Waits for the first bytes. Returns `false` when the connection must close.
+async fn begins(stream: &mut Stream, connection: &Connection) -> bool {
+    poll_fn(|cx| match stream.poll_readable(cx) {
+        Poll::Ready(readable) => Poll::Ready(readable.unwrap_or(false)),
+        Poll::Pending => connection
+            .poll_directive(cx)
+            .map_or(Poll::Pending, |_| Poll::Ready(false)),
+    })
+    .await
 }
 
 /// Performs the HTTP/2 handshake. Returns `None` when the connection is directed to close.
@@ -126,7 +147,7 @@ async fn open(
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
-            .handshake::<_, Bytes>(stream)
+            .handshake::<_, Bytes>(GuardedStream::new(stream))
     );
     poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(server) => Poll::Ready(Some(server)),

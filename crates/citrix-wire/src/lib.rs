@@ -21,4 +21,5 @@ pub mod prefix_tree;
 pub mod response_framing;
 pub mod retry_after;
 pub mod trace_context;
+pub mod trailer_guard;
 pub mod transaction_id;

@@ -1,0 +1,145 @@
+//! The byte stream of an HTTP/2 connection behind its [`TrailerGuard`].
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::inbound::stream::Stream;
+use citrix_wire::trailer_guard::TrailerGuard;
+
+/// Bytes read at once to complete the header of a frame.
+const SHORT_READ: usize = 1024;
+
+/// A stream whose trailers `h2` checks completely.
+pub(super) struct GuardedStream {
+    stream: Stream,
+    guard: TrailerGuard,
+    /// Scanned bytes that are not returned yet.
+    scanned: BytesMut,
+    /// The first bytes of a frame's header.
+    partial: BytesMut,
+}
+
+impl GuardedStream {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            guard: TrailerGuard::default(),
+            scanned: BytesMut::new(),
+            partial: BytesMut::new(),
+        }
+    }
+
+    /// Scans bytes to be returned later.
+    fn scan(&mut self, mut bytes: BytesMut) {
+        loop {
+            let scanned = self.guard.scan(&mut bytes);
+            self.scanned.extend_from_slice(&bytes[..scanned.permitted]);
+            bytes.advance(scanned.permitted);
+            match scanned.insert {
+                Some(byte) => self.scanned.put_u8(byte),
+                None => break,
+            }
+        }
+        self.partial = bytes;
+    }
+
+    /// Reads into `buf` and scans there; most reads end with a frame.
+    fn poll_read_directly(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let received = &mut buf.filled_mut()[before..];
+        let scanned = self.guard.scan(received);
+        let rest = BytesMut::from(&received[scanned.permitted..]);
+        buf.set_filled(before + scanned.permitted);
+        match scanned.insert {
+            Some(byte) => {
+                self.scanned.put_u8(byte);
+                self.scan(rest);
+            }
+            None => self.partial = rest,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and scans what follows a partial header. At the end of the stream the header is
+    /// returned as it is.
+    fn poll_read_after_partial(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut next = [0; SHORT_READ];
+        let mut next = ReadBuf::new(&mut next);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut next))?;
+        let mut bytes = std::mem::take(&mut self.partial);
+        if next.filled().is_empty() {
+            self.scanned = bytes;
+            return Poll::Ready(Ok(()));
+        }
+        bytes.extend_from_slice(next.filled());
+        self.scan(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        loop {
+            if !this.scanned.is_empty() {
+                let length = this.scanned.len().min(buf.remaining());
+                buf.put_slice(&this.scanned[..length]);
+                this.scanned.advance(length);
+                return Poll::Ready(Ok(()));
+            }
+            if this.partial.is_empty() {
+                ready!(this.poll_read_directly(cx, buf))?;
+                let ended = this.partial.is_empty() && this.scanned.is_empty();
+                if ended || buf.filled().len() > before {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                ready!(this.poll_read_after_partial(cx))?;
+            }
+        }
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
