@@ -14,6 +14,7 @@
 //! - `POST /quitquitquit`: stops the gateway.
 
 mod audit;
+mod connections;
 mod history;
 mod log_level;
 mod page;
@@ -26,27 +27,23 @@ mod suggestion;
 mod times;
 mod transactions;
 
-use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::callers::browser_guard;
 use crate::callers::credentials::X_API_KEY;
@@ -56,17 +53,17 @@ use crate::observe::telemetry::LogHandle;
 use crate::state::Shared;
 use crate::state::lifecycle::Lifecycle;
 use crate::system::digest::Sha256;
+use crate::system::log_limit::LogLimit;
 use audit::AuditedRequest;
 use citrix_wire::basic_auth::BasicCredentials;
 use citrix_wire::host;
+use connections::Connections;
 use history::History;
 
 pub use suggestion::Suggestion;
 
-/// Concurrent connections. Probes and scrapers need a handful.
-const MAX_CONNECTIONS: usize = 64;
-/// Timeout for a request head, which is also the idle timeout.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause after a failed `accept`: without file descriptors the next call would fail at once.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 
 const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, \
                             /transactions/{id}, /regions, /log-level, \
@@ -91,10 +88,12 @@ type FullResponse = Response<Full<Bytes>>;
 /// Serves connections until `stop` completes.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     let mut samples = interval(history::INTERVAL);
     samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweeps = interval(connections::SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let accept_failures = LogLimit::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -103,31 +102,26 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
                 admin.history.add(Instant::now(), admin.shared.metrics.totals());
                 continue;
             }
+            _ = sweeps.tick(), if !connections.is_empty() => {
+                let limits = admin.shared.published.load().live.limits;
+                connections.sweep(limits.header_read_timeout);
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
-        while connections.try_join_next().is_some() {}
-        let (Ok((socket, peer)), Ok(permit)) = (accepted, Arc::clone(&permits).try_acquire_owned())
-        else {
-            // Out of file descriptors or at the limit. Probes are repeated.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
-        };
-        let admin = Arc::clone(&admin);
-        connections.spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.respond(request, peer).await) }
-            });
-            let served = Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(socket), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "admin connection failed");
+        match accepted {
+            Ok((socket, peer)) => connections.serve(socket, peer, Arc::clone(&admin)),
+            // The client disconnected first.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if let Some(suppressed) = accept_failures.permit(()) {
+                    tracing::error!(%error, suppressed, "failed to accept admin connections; check the limit of open files");
+                }
+                // Frees a file descriptor.
+                connections.evict();
+                sleep(ACCEPT_BACKOFF).await;
             }
-            drop(permit);
-        });
+        }
     }
 }
 
@@ -162,8 +156,8 @@ impl Admin {
             "/livez" | "/readyz" | "/metrics" if !is_read(&request) => {
                 method_not_allowed("GET, HEAD")
             }
-            "/livez" => text(StatusCode::OK, "alive\n"),
-            "/readyz" => readiness::respond(self),
+            "/livez" => closing(text(StatusCode::OK, "alive\n")),
+            "/readyz" => closing(readiness::respond(self)),
             "/metrics" => self.metrics(),
             _ => self.respond_to_operator(request, peer).await,
         }
@@ -293,6 +287,13 @@ impl<'a> ReadOnly<'a> {
                 .or_else(|| page::file(path).map(Self::File)),
         }
     }
+}
+
+/// Closes the connection after a probe: the next one comes seconds later.
+fn closing(mut response: FullResponse) -> FullResponse {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
 }
 
 fn is_read<B>(request: &Request<B>) -> bool {

@@ -1,5 +1,6 @@
 //! The admin listener (interface §5).
 
+mod connections;
 mod page;
 mod refresh;
 mod status;

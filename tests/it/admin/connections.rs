@@ -1,0 +1,122 @@
+//! Probes are served whatever other clients of the admin listener do.
+
+use futures_util::future::join_all;
+use tokio::net::TcpStream;
+
+use crate::harness::{Gateway, OK, Upstream, Wire, get, wait_until};
+
+/// The limit of the admin listener.
+const MAX_CONNECTIONS: usize = 64;
+const KEEP_ALIVE: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+async fn gateway(toml: &str) -> (Gateway, Upstream) {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with(toml).start().await;
+    (gateway, upstream)
+}
+
+async fn connect(gateway: &Gateway) -> Wire {
+    Wire::new(TcpStream::connect(gateway.admin_address()).await.unwrap())
+}
+
+/// Opens as many connections as the listener permits, and sends `bytes` on each.
+async fn fill(gateway: &Gateway, bytes: &str) -> Vec<Wire> {
+    let all = (0..MAX_CONNECTIONS).map(async |_| {
+        let mut wire = connect(gateway).await;
+        wire.write(bytes).await;
+        wire
+    });
+    join_all(all).await
+}
+
+async fn assert_probes_are_served(gateway: &Gateway) {
+    for version in ["1.0", "1.1"] {
+        for (path, text) in [
+            ("/livez", "alive"),
+            ("/readyz", "customer"),
+            ("/metrics", "# HELP"),
+        ] {
+            let probe = format!("GET {path} HTTP/{version}\r\nHost: localhost\r\n\r\n");
+            let response = gateway.admin(probe).await;
+            assert!(response.text().contains(text), "{}", response.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_at_the_limit_give_way_to_probes() {
+    let (gateway, _upstream) = gateway("").await;
+    let mut silent = fill(&gateway, "").await;
+    assert_probes_are_served(&gateway).await;
+    silent[0].closed().await;
+}
+
+#[tokio::test]
+async fn incomplete_heads_at_the_limit_give_way_to_probes() {
+    let (gateway, _upstream) = gateway("").await;
+    for part in [
+        "G",
+        "GET /livez HTTP/1.1\r\nHost: localh",
+        "PRI * HTTP/2.0\r\n",
+    ] {
+        let _connections = fill(&gateway, part).await;
+        assert_probes_are_served(&gateway).await;
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_at_the_limit_give_way_to_probes_the_longest_idle_first() {
+    let (gateway, _upstream) = gateway("").await;
+    let mut idle = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        let mut wire = connect(&gateway).await;
+        wire.write(KEEP_ALIVE).await;
+        assert_eq!(wire.response().await.status(), 200);
+        idle.push(wire);
+    }
+    assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
+    idle[0].closed().await;
+    let last = idle.last_mut().unwrap();
+    last.write(KEEP_ALIVE).await;
+    assert_eq!(last.response().await.status(), 200);
+}
+
+#[tokio::test]
+async fn clients_that_never_read_at_the_limit_give_way_to_probes() {
+    let (gateway, _upstream) = gateway("").await;
+    // Far more than the buffers of a socket hold.
+    let _unread = fill(&gateway, &KEEP_ALIVE.repeat(200)).await;
+    assert_probes_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn probe_closes_its_connection_and_a_scrape_does_not() {
+    let (gateway, _upstream) = gateway("").await;
+    for path in ["/livez", "/readyz"] {
+        let mut wire = connect(&gateway).await;
+        wire.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await;
+        let response = wire.response().await;
+        assert_eq!(response.field("connection").as_deref(), Some("close"));
+        wire.closed().await;
+    }
+    let mut wire = connect(&gateway).await;
+    for _ in 0..2 {
+        wire.write(KEEP_ALIVE).await;
+        assert_eq!(wire.response().await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn admin_client_without_a_request_is_closed_after_header_read_timeout() {
+    let (gateway, _upstream) = gateway("[limits]\nheader_read_timeout = \"200ms\"").await;
+    for part in ["", "GET /livez HT"] {
+        let mut wire = connect(&gateway).await;
+        wire.write(part).await;
+        wire.closed().await;
+    }
+    wait_until("the gateway responds", || async {
+        gateway.admin(get("/livez")).await.status() == 200
+    })
+    .await;
+}
