@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 
-use crate::error::Failure;
+use crate::error::{Failure, Reason};
 use crate::exchange::body::ForwardedBody;
 use crate::exchange::{CallerResponseBody, Exchange};
 use crate::inbound::body::CallerBody;
@@ -77,6 +77,10 @@ impl Proxy {
         peer: Option<SocketAddr>,
     ) -> Response<CallerResponseBody> {
         let snapshot = self.snapshot();
+        let plain_on_tls = connection.is_plain_on_tls();
+        if plain_on_tls {
+            connection.drain();
+        }
         let mut exchange = Exchange::begin(
             Rc::clone(&snapshot),
             &self.shared.spans,
@@ -84,6 +88,10 @@ impl Proxy {
             peer,
             &request,
         );
+        if plain_on_tls {
+            let detail = "plain HTTP on an address that uses TLS; use https";
+            return exchange.failed(Failure::new(Reason::BadRequest, detail));
+        }
         if let Some(endpoint) = citrix::login::token_endpoint(request.uri().path()) {
             // Boxed: rare.
             return Box::pin(login::log_in(

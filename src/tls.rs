@@ -18,6 +18,8 @@ pub(crate) use pem::PemFile;
 pub const ALPN_H2: &[u8] = b"h2";
 /// The ALPN protocol id of HTTP/1.1.
 pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// The ALPN protocol id of HTTP/1.0. Offered alone by `curl --http1.0`.
+pub(crate) const ALPN_HTTP1_0: &[u8] = b"http/1.0";
 
 /// An invalid TLS configuration.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,23 @@ pub struct Boot {
     pub log: LogSettings,
 }
 
+impl Boot {
+    /// Returns `true` if another listener has an IPv4 address with the port of this IPv6 address.
+    /// `[::]` accepts IPv4 as well otherwise.
+    pub fn is_ipv6_only(&self, address: &BindAddress) -> bool {
+        let BindAddress::Tcp(SocketAddr::V6(address)) = address else {
+            return false;
+        };
+        let callers = self.listeners.iter().map(|listener| &listener.address);
+        let mut others = callers.filter_map(|other| match other {
+            BindAddress::Tcp(other) => Some(other),
+            BindAddress::Unix(_) => None,
+        });
+        let shares_port = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+        address.port() != 0 && (others.any(shares_port) || shares_port(&self.admin.address))
+    }
+}
+
 /// An address for callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {

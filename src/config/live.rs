@@ -163,7 +163,8 @@ pub struct Limits {
     /// Requests in one queue: for a customer's token, for a limit of Citrix, or for the wait that a
     /// 429 or 503 requested.
     pub max_queued: usize,
-    /// Timeout for a request head, from its first byte, and for a TLS handshake.
+    /// Timeout for a request head, from its first byte; for the first, from the start of the
+    /// connection, TLS handshake included.
     pub header_read_timeout: Duration,
     /// Timeout between reads of a request body.
     pub body_idle_timeout: Duration,

@@ -75,6 +75,7 @@ enum ConnectionPhase {
 
 /// The state of one connection, shared by its task, its stream and the sweep.
 pub struct Connection {
+    accepted: Instant,
     phase: Cell<ConnectionPhase>,
     /// Time at which a sweep first saw this phase.
     since: Cell<Option<Instant>>,
@@ -85,6 +86,8 @@ pub struct Connection {
     secure: Cell<bool>,
     /// The last request used HTTP/1.0, so that the close may delimit its response.
     http10: Cell<bool>,
+    /// Without TLS, although its listener requires it.
+    plain_on_tls: Cell<bool>,
     /// Boxed, because few callers have one.
     certificate: OnceCell<Box<CallerCertificate>>,
     write_blocked: Cell<bool>,
@@ -112,6 +115,7 @@ pub struct Connection {
 impl Connection {
     fn new(all: Weak<Connections>) -> Self {
         Self {
+            accepted: Instant::now(),
             phase: Cell::new(ConnectionPhase::Opening),
             since: Cell::new(None),
             exchanges: Cell::new(0),
@@ -119,6 +123,7 @@ impl Connection {
             http2: Cell::new(false),
             secure: Cell::new(false),
             http10: Cell::new(false),
+            plain_on_tls: Cell::new(false),
             certificate: OnceCell::new(),
             write_blocked: Cell::new(false),
             written: Cell::new(0),
@@ -153,6 +158,16 @@ impl Connection {
     /// Returns `true` if the caller uses TLS.
     pub fn is_secure(&self) -> bool {
         self.secure.get()
+    }
+
+    /// Records that the caller sends plain HTTP to a TLS listener. Its requests must be rejected.
+    pub fn set_plain_on_tls(&self) {
+        self.plain_on_tls.set(true);
+    }
+
+    /// Returns `true` if the caller sends plain HTTP to a TLS listener.
+    pub fn is_plain_on_tls(&self) -> bool {
+        self.plain_on_tls.get()
     }
 
     /// Records the verified client certificate.
@@ -289,6 +304,11 @@ impl Connection {
         self.directive.take()
     }
 
+    /// Closes the connection once the requests in progress are finished.
+    pub fn drain(&self) {
+        self.direct(Directive::Drain);
+    }
+
     fn direct(&self, directive: Directive) {
         self.directive.set(Some(directive));
         if let Some(waker) = &*self.waker.borrow() {
@@ -338,23 +358,24 @@ impl Connection {
             return Some(Directive::Abort);
         }
         let waited = waited(&self.since, now);
+        // The first request must arrive in time, whatever precedes it.
+        let unused = if self.was_used.get() {
+            Duration::ZERO
+        } else {
+            now.saturating_duration_since(self.accepted)
+        };
+        let (head, idle) = (limits.header_read_timeout, limits.keep_alive_timeout);
         match self.phase.get() {
-            ConnectionPhase::Opening if waited >= limits.header_read_timeout => {
-                Some(Directive::Abort)
-            }
+            ConnectionPhase::Opening if unused >= head => Some(Directive::Abort),
             // An HTTP/2 drain needs the client to close; one that has vanished never does.
-            ConnectionPhase::Idle
-                if waited >= limits.keep_alive_timeout + limits.header_read_timeout =>
-            {
+            ConnectionPhase::Idle if waited >= idle + head || unused >= head * 2 => {
                 Some(Directive::Abort)
             }
-            ConnectionPhase::Idle if waited >= limits.keep_alive_timeout => Some(Directive::Drain),
+            ConnectionPhase::Idle if waited >= idle || unused >= head => Some(Directive::Drain),
             ConnectionPhase::Idle if self.may_park.get() && waited >= park_after(limits) => {
                 Some(Directive::Park)
             }
-            ConnectionPhase::Head if waited >= limits.header_read_timeout => {
-                Some(Directive::HeadTimedOut)
-            }
+            ConnectionPhase::Head if waited.max(unused) >= head => Some(Directive::HeadTimedOut),
             _ => None,
         }
     }

@@ -71,6 +71,7 @@ where
         let readable = park(&mut stream, &connection, unread).await;
         drop(idle);
         if !readable {
+            Box::pin(stream.close()).await;
             return ConnectionEnd::Closed;
         }
     }
@@ -133,7 +134,13 @@ where
                 Box::pin(linger(server.into_parts().io.into_inner(), connection)).await;
                 return ServerExit::Ended(ConnectionEnd::Closed);
             }
-            Err(Directive::Abort) => return ServerExit::Ended(ConnectionEnd::Closed),
+            Err(Directive::Abort) => {
+                // Otherwise a response is truncated, and must not look complete.
+                if connection.is_idle() {
+                    Box::pin(server.into_parts().io.into_inner().close()).await;
+                }
+                return ServerExit::Ended(ConnectionEnd::Closed);
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "connection of a caller failed");
                 if error.is_parse() {

@@ -76,13 +76,14 @@ impl Drop for SocketFile {
 }
 
 impl BoundSocket {
-    /// Binds an address. `unix_mode` are the permissions of a unix socket's file.
+    /// Binds an address. `unix_mode` are the permissions of a unix socket's file, and `ipv6_only`
+    /// is that of [`bind_tcp`].
     ///
     /// # Errors
     /// When the address is in use, not available or not permitted.
-    pub fn bind(address: &BindAddress, unix_mode: u32) -> Result<Self, BindError> {
+    pub fn bind(address: &BindAddress, unix_mode: u32, ipv6_only: bool) -> Result<Self, BindError> {
         let bound = match address {
-            BindAddress::Tcp(tcp) => bind_tcp(*tcp).map(Self::Tcp),
+            BindAddress::Tcp(tcp) => bind_tcp(*tcp, ipv6_only).map(Self::Tcp),
             BindAddress::Unix(path) => bind_unix(path, unix_mode).map(|listener| Self::Unix {
                 listener,
                 path: path.clone(),
@@ -209,11 +210,11 @@ pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Binds a TCP address.
+/// Binds a TCP address. With `ipv6_only`, `[::]` leaves IPv4 to another listener on the port.
 ///
 /// # Errors
 /// When the address is in use, not available or not permitted.
-pub fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub fn bind_tcp(address: SocketAddr, ipv6_only: bool) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -221,6 +222,10 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     )?;
     // A restart can bind while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // Both cases, because the system's default can be changed.
+        socket.set_only_v6(ipv6_only)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -265,8 +270,8 @@ mod tests {
 
     #[test]
     fn socket_that_stopped_accepting_keeps_its_queue_and_accepts_no_other_connection() {
-        let bound =
-            BoundSocket::bind(&BindAddress::Tcp("127.0.0.1:0".parse().unwrap()), 0o660).unwrap();
+        let any_port = BindAddress::Tcp("127.0.0.1:0".parse().unwrap());
+        let bound = BoundSocket::bind(&any_port, 0o660, false).unwrap();
         let BoundSocket::Tcp(listener) = &bound else {
             unreachable!("bound to TCP")
         };

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
@@ -18,6 +19,9 @@ use citrix_wire::framing_guard::FramingGuard;
 
 /// The client's HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Timeout for writing the end of a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub enum Socket {
     Tcp(TcpStream),
@@ -102,25 +106,37 @@ impl Stream {
     /// # Errors
     /// When reading fails.
     pub async fn detect_protocol(&mut self) -> io::Result<CallerProtocol> {
-        let mut ahead = [0; PREFACE.len()];
-        let mut length = 0;
-        while length < PREFACE.len() {
-            let read = self.transport.read(&mut ahead[length..]).await?;
-            if read > 0 {
-                self.connection.bytes_arrived();
-            }
-            self.pending
-                .extend_from_slice(&ahead[length..length + read]);
-            length += read;
-            if read == 0 || ahead[..length] != PREFACE[..length] {
+        while self.pending.len() < PREFACE.len() && PREFACE.starts_with(&self.pending) {
+            let mut ahead = [0; PREFACE.len()];
+            let missing = PREFACE.len() - self.pending.len();
+            let read = self.transport.read(&mut ahead[..missing]).await?;
+            if read == 0 {
                 return Ok(CallerProtocol::Http1);
             }
+            self.connection.bytes_arrived();
+            self.pending.extend_from_slice(&ahead[..read]);
         }
-        Ok(CallerProtocol::Http2)
+        Ok(if self.pending.starts_with(PREFACE) {
+            CallerProtocol::Http2
+        } else {
+            CallerProtocol::Http1
+        })
     }
 
-    /// Takes back bytes that hyper has read but not parsed, and removes the framing guard.
-    pub(super) fn put_back(&mut self, unread: &[u8]) {
+    /// Returns the first byte that was read but not returned yet.
+    pub fn first_byte(&self) -> Option<u8> {
+        self.pending.first().copied()
+    }
+
+    /// Closes the connection in an orderly way: over TLS with `close_notify` (RFC 9112
+    /// section 9.8).
+    pub(super) async fn close(mut self) {
+        // The caller may have disconnected, or not read for a while.
+        let _ = timeout(CLOSE_TIMEOUT, self.transport.shutdown()).await;
+    }
+
+    /// Takes back bytes that were read but not parsed, and removes the framing guard.
+    pub fn put_back(&mut self, unread: &[u8]) {
         self.guard = None;
         if !unread.is_empty() {
             let behind = std::mem::replace(&mut self.pending, BytesMut::from(unread));

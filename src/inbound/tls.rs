@@ -1,9 +1,11 @@
-//! TLS for callers: the gateway's certificate, which is reloaded when its files change, and client
-//! certificates.
+//! TLS for callers: the gateway's certificate, which is reloaded when its files change, client
+//! certificates, and failed handshakes.
 
 mod caller;
+mod failure;
 mod pair;
 mod reload;
 
 pub use caller::{CallerCertificate, CertificateError};
+pub use failure::{HandshakeFailure, HandshakeFailures};
 pub use reload::{CertificateReloader, InboundTls, check};

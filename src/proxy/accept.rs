@@ -1,5 +1,6 @@
 //! Step 1: accepts connections within their limits and distributes them over the workers.
 
+mod handshake;
 mod open;
 
 use std::future::Future;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 
 use self::open::{OpenConnection, unless_directed_to_close};
 use super::Proxy;
+use crate::config::Limits;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, ConnectionEnd, Connections};
 use crate::inbound::listener::CallerListener;
@@ -142,7 +144,8 @@ impl Acceptor {
 
     fn spawn(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<InboundTls>) {
         let shared = &self.proxy.shared;
-        let limit = shared.published.load().live.limits.max_connections;
+        let limits = shared.published.load().live.limits;
+        let limit = shared.descriptors.max_connections(&limits);
         match shared.connections.enter(self.worker, limit) {
             Some(counted) => {
                 let this = Rc::clone(self);
@@ -153,7 +156,7 @@ impl Acceptor {
                     drop((entered, counted));
                 });
             }
-            None => self.reject(socket, tls.as_ref(), too_many(limit)),
+            None => self.reject(socket, tls.as_ref(), too_many(limit, &limits)),
         }
     }
 
@@ -223,8 +226,11 @@ impl Acceptor {
     }
 }
 
-fn too_many(limit: usize) -> Failure {
-    Failure::overloaded(format!(
-        "{limit} connections are open (limits.max_connections)"
-    ))
+fn too_many(limit: usize, limits: &Limits) -> Failure {
+    let setting = if limit < limits.max_connections {
+        "the limit of open files"
+    } else {
+        "limits.max_connections"
+    };
+    Failure::overloaded(format!("{limit} connections are open ({setting})"))
 }

@@ -2,12 +2,15 @@
 //! `[limits]`).
 
 mod client_certificates;
+mod close_notify;
 mod expect_continue;
+mod handshakes;
 mod idle;
 mod listeners;
 mod proxy_protocol;
 mod slow;
 mod tls_reload;
+mod trailers;
 
 use crate::harness::{Gateway, OK, Upstream, get, wait_until};
 
@@ -73,6 +76,31 @@ async fn idle_connection_is_closed_without_a_response() {
     wait_until("the HTTP/2 connection closes", || {
         let http2 = http2.clone();
         async move { http2.ready().await.is_err() }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn first_request_must_arrive_within_header_read_timeout_from_accept() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nheader_read_timeout = \"300ms\"")
+        .start()
+        .await;
+    // Nothing, the start of the HTTP/2 preface, and all of it without a request.
+    for part in ["", "PRI * HT"] {
+        let mut caller = gateway.connect().await;
+        caller.write(part).await;
+        caller.closed().await;
+    }
+    let http2 = gateway.http2().await;
+    wait_until("the HTTP/2 connection closes", || {
+        let http2 = http2.clone();
+        async move { http2.ready().await.is_err() }
+    })
+    .await;
+    wait_until("no connection is left", async || {
+        gateway.app().connections().total() == 0
     })
     .await;
 }

@@ -30,6 +30,7 @@ const EXPECTED: &[(&str, Kind, &[&str])] = &[
     ("queue_wait_seconds", Kind::Histogram, &["route"]),
     ("upstream_connections", Kind::Gauge, &["state"]),
     ("connections", Kind::Gauge, &[]),
+    ("tls_handshake_failures_total", Kind::Counter, &["reason"]),
     ("token_expiry_timestamp_seconds", Kind::Gauge, &["customer"]),
     (
         "token_next_refresh_timestamp_seconds",

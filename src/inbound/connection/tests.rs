@@ -32,17 +32,6 @@ async fn each_phase_has_its_own_deadline() {
         "stalled handshake"
     );
 
-    connection.opened();
-    assert_eq!(after(599, &connection).await, None);
-    connection.bytes_arrived();
-    assert_eq!(after(9, &connection).await, None);
-    connection.bytes_arrived();
-    assert_eq!(
-        after(1, &connection).await,
-        Some(Directive::HeadTimedOut),
-        "timed from the first byte"
-    );
-
     connection.exchange_began(Version::HTTP_11);
     assert_eq!(
         after(100_000, &connection).await,
@@ -66,6 +55,44 @@ async fn each_phase_has_its_own_deadline() {
         Some(Directive::Drain),
         "keep-alive timeout"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byte() {
+    for http2 in [false, true] {
+        let connection = Connection::new(Weak::new());
+        assert_eq!(after(4, &connection).await, None);
+        connection.opened();
+        if http2 {
+            connection.set_http2();
+        }
+        assert_eq!(after(5, &connection).await, None);
+        assert_eq!(
+            after(1, &connection).await,
+            Some(Directive::Drain),
+            "silent client"
+        );
+        assert_eq!(
+            after(10, &connection).await,
+            Some(Directive::Abort),
+            "client that ignores a drain"
+        );
+    }
+    let connection = Connection::new(Weak::new());
+    connection.opened();
+    assert_eq!(after(5, &connection).await, None);
+    connection.bytes_arrived();
+    assert_eq!(after(4, &connection).await, None);
+    connection.bytes_arrived();
+    assert_eq!(after(1, &connection).await, Some(Directive::HeadTimedOut));
+    connection.exchange_began(Version::HTTP_11);
+    connection.exchange_ended();
+    connection.flushed();
+    connection.may_park.set(false);
+    assert_eq!(after(599, &connection).await, None);
+    connection.bytes_arrived();
+    assert_eq!(after(9, &connection).await, None);
+    assert_eq!(after(1, &connection).await, Some(Directive::HeadTimedOut));
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,6 +130,8 @@ async fn bytes_on_an_idle_http2_connection_begin_no_head() {
     let connection = Connection::new(Weak::new());
     connection.opened();
     connection.set_http2();
+    connection.exchange_began(Version::HTTP_11);
+    connection.exchange_ended();
     connection.bytes_arrived();
     assert_eq!(after(100, &connection).await, None);
 }

@@ -14,7 +14,6 @@ use rustls::server::{
 use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
 use secrecy::zeroize::Zeroizing;
-use tokio_rustls::TlsAcceptor;
 
 use super::pair::{self, certified_key};
 use crate::config::{CertificateFiles, ClientCertificates};
@@ -22,7 +21,9 @@ use crate::system::clock::Clock;
 use crate::system::files::{
     FileContent, FileDigest, FileKind, FileSnapshot, Poller, ReadFailures, ReadTrigger,
 };
-use crate::tls::{ALPN_H2, ALPN_HTTP1, PemFile, TlsError, add_roots, provider, validity};
+use crate::tls::{
+    ALPN_H2, ALPN_HTTP1, ALPN_HTTP1_0, PemFile, TlsError, add_roots, provider, validity,
+};
 
 const CERTIFICATE: &str = "listen.tls.certificate";
 const KEY: &str = "listen.tls.key";
@@ -40,9 +41,9 @@ pub struct InboundTls {
 }
 
 impl InboundTls {
-    /// Returns the acceptor for the next handshake.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.load_full())
+    /// Returns the configuration for the next handshake.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
     }
 
     /// Requests an immediate read of the files.
@@ -237,7 +238,9 @@ impl Loaded {
         };
         let pair = certified_key(certificate, chain, key, private_key)?;
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-        config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
+        config.alpn_protocols = [ALPN_H2, ALPN_HTTP1, ALPN_HTTP1_0]
+            .map(<[u8]>::to_vec)
+            .into();
         config.ticketer = Arc::clone(&sessions.ticketer);
         config.session_storage = Arc::clone(&sessions.storage);
         Ok(Self {

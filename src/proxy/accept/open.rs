@@ -2,7 +2,6 @@
 //! version.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Once;
@@ -14,9 +13,8 @@ use crate::error::Failure;
 use crate::inbound::connection::{Connection, Directive};
 use crate::inbound::connection_count::CountedAddress;
 use crate::inbound::proxy_header::{self, ProxyHeaderError};
-use crate::inbound::stream::{CallerProtocol, Socket, Stream, Transport, WatchedSocket};
-use crate::inbound::tls::{CallerCertificate, InboundTls};
-use crate::tls::ALPN_H2;
+use crate::inbound::stream::{CallerProtocol, Socket, Stream};
+use crate::inbound::tls::InboundTls;
 
 /// A connection that is ready for requests.
 pub(super) struct OpenConnection {
@@ -57,8 +55,8 @@ impl Acceptor {
             }
         };
         let opened = match tls {
-            None => open_plain(socket, connection).await,
-            Some(tls) => self.open_tls(socket, &tls, connection).await,
+            None => self.open_without_tls(socket, peer, connection).await,
+            Some(tls) => self.open_tls(socket, &tls, peer, connection).await,
         };
         match opened {
             Ok((stream, protocol)) => {
@@ -133,50 +131,6 @@ impl Acceptor {
         let counted = self.proxy.shared.connections.enter_from(peer.ip(), limit);
         counted.map(Some).ok_or_else(|| too_many_from(peer, limit))
     }
-
-    async fn open_tls(
-        &self,
-        socket: Socket,
-        tls: &InboundTls,
-        connection: &Rc<Connection>,
-    ) -> io::Result<(Stream, CallerProtocol)> {
-        let session = tls
-            .acceptor()
-            .accept(WatchedSocket::new(socket, Rc::clone(connection)))
-            .await?;
-        let (_, state) = session.get_ref();
-        let protocol = if state.alpn_protocol() == Some(ALPN_H2) {
-            CallerProtocol::Http2
-        } else {
-            CallerProtocol::Http1
-        };
-        if let Some([leaf, ..]) = state.peer_certificates() {
-            let now = self.proxy.shared.clock.now();
-            let certificate = CallerCertificate::read(leaf, now).map_err(io::Error::other)?;
-            // In the form for `client_certificate`.
-            tracing::debug!(
-                subject = certificate.subject,
-                dns_names = ?certificate.dns_names,
-                "client certificate received"
-            );
-            connection.set_certificate(certificate);
-        }
-        let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
-        connection.set_tls();
-        connection.opened();
-        Ok((stream, protocol))
-    }
-}
-
-async fn open_plain(
-    socket: Socket,
-    connection: &Rc<Connection>,
-) -> io::Result<(Stream, CallerProtocol)> {
-    connection.opened();
-    let socket = WatchedSocket::new(socket, Rc::clone(connection));
-    let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
-    let protocol = stream.detect_protocol().await?;
-    Ok((stream, protocol))
 }
 
 /// Returns the output of `opening`, or `None` once the connection is directed to close.

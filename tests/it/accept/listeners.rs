@@ -128,16 +128,6 @@ async fn tls_with_alpn_h2_serves_http2() {
 }
 
 #[tokio::test]
-async fn plain_http_on_a_tls_listener_is_rejected() {
-    let upstream = Upstream::responding(OK).await;
-    let (gateway, _ca) = tls_gateway(&upstream).await;
-    let mut caller = gateway.connect().await;
-    caller.write(get("/")).await;
-    assert!(!caller.rest().await.starts_with(b"HTTP/1.1 2"));
-    upstream.assert_no_more_requests().await;
-}
-
-#[tokio::test]
 async fn stalled_handshake_times_out() {
     let upstream = Upstream::responding(OK).await;
     // Long enough for a complete handshake on a busy machine.
@@ -151,6 +141,70 @@ async fn stalled_handshake_times_out() {
     let (mut caller, _) = gateway.connect_tls(&ca, &[]).await;
     caller.write("GET / HT").await;
     caller.response().await.problem(408, "request_timeout");
+}
+
+/// Returns a port that is free for IPv4 and IPv6.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("[::]:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Starts a gateway with these addresses; another process may take the port first.
+async fn on_one_port(upstream: &Upstream, toml: impl Fn(u16) -> String) -> (Gateway, u16) {
+    let port = free_port();
+    let gateway = Gateway::in_front_of(upstream)
+        .without("CITRIX_AUTH_PROXY_LISTEN__ADDRESS")
+        .without("CITRIX_AUTH_PROXY_ADMIN__ADDRESS")
+        .with(&toml(port))
+        .start()
+        .await;
+    (gateway, port)
+}
+
+async fn status_at(address: &str, port: u16, path: &str) -> u16 {
+    let socket = tokio::net::TcpStream::connect(format!("{address}:{port}")).await;
+    let mut wire = Wire::new(socket.unwrap());
+    wire.write(get(path)).await;
+    wire.response().await.status()
+}
+
+#[tokio::test]
+async fn ipv4_and_ipv6_wildcards_share_a_port_in_either_order() {
+    let upstream = Upstream::responding(OK).await;
+    for (first, second) in [
+        ("0.0.0.0", "[::]"),
+        ("[::]", "0.0.0.0"),
+        ("127.0.0.1", "[::]"),
+    ] {
+        let (_gateway, port) = on_one_port(&upstream, |port| {
+            format!(
+                "[insecure]\nallow_anonymous = true\n[admin]\naddress = \"127.0.0.1:0\"\n\
+                 [listen]\naddress = [\"{first}:{port}\", \"{second}:{port}\"]"
+            )
+        })
+        .await;
+        for address in ["127.0.0.1", "[::1]"] {
+            assert_eq!(status_at(address, port, "/").await, 200, "{first} {second}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lone_ipv6_wildcard_accepts_ipv4_and_one_beside_the_admin_listener_does_not() {
+    let upstream = Upstream::responding(OK).await;
+    let listen = |port: u16, admin: u16| {
+        format!(
+            "[insecure]\nallow_anonymous = true\n[listen]\naddress = \"[::]:{port}\"\n\
+             [admin]\naddress = \"127.0.0.1:{admin}\""
+        )
+    };
+    let (_gateway, port) = on_one_port(&upstream, |port| listen(port, 0)).await;
+    for address in ["127.0.0.1", "[::1]"] {
+        assert_eq!(status_at(address, port, "/").await, 200, "{address}");
+    }
+    let (_gateway, port) = on_one_port(&upstream, |port| listen(port, port)).await;
+    assert_eq!(status_at("[::1]", port, "/").await, 200);
+    assert_eq!(status_at("127.0.0.1", port, "/livez").await, 200);
 }
 
 #[tokio::test]

@@ -1,0 +1,164 @@
+//! TLS on accepted connections, and clients that use the wrong scheme.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustls::server::Acceptor as HelloReader;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::Acceptor;
+use crate::inbound::connection::Connection;
+use crate::inbound::stream::{CallerProtocol, Socket, Stream, Transport, WatchedSocket};
+use crate::inbound::tls::{CallerCertificate, HandshakeFailure, HandshakeFailures, InboundTls};
+use crate::tls::ALPN_H2;
+
+/// The first byte of a TLS handshake, the type of its record; no HTTP method begins with it.
+const HANDSHAKE: u8 = 0x16;
+/// A record with the fatal alert `handshake_failure` (RFC 8446 section 6).
+const HANDSHAKE_FAILURE_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
+/// Timeout for the client to read the alert and disconnect.
+const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Records a handshake that ends early.
+struct HandshakeGuard<'a> {
+    failures: &'a HandshakeFailures,
+    connection: &'a Connection,
+    peer: Option<SocketAddr>,
+    /// Bytes have arrived, and the handshake has not ended.
+    in_progress: bool,
+}
+
+impl HandshakeGuard<'_> {
+    fn fail(&mut self, failure: HandshakeFailure, error: Option<&io::Error>) {
+        self.in_progress = false;
+        self.failures.record(failure, self.peer, error);
+    }
+}
+
+impl Drop for HandshakeGuard<'_> {
+    fn drop(&mut self) {
+        if self.in_progress && !self.connection.is_stopped() {
+            self.fail(HandshakeFailure::Timeout, None);
+        }
+    }
+}
+
+impl Acceptor {
+    /// Completes the TLS handshake. A client that sends HTTP instead gets 400 from the data path.
+    pub(super) async fn open_tls(
+        &self,
+        socket: Socket,
+        tls: &InboundTls,
+        peer: Option<SocketAddr>,
+        connection: &Rc<Connection>,
+    ) -> io::Result<(Stream, CallerProtocol)> {
+        let mut guard = HandshakeGuard {
+            failures: &self.proxy.shared.handshake_failures,
+            connection,
+            peer,
+            in_progress: false,
+        };
+        let mut socket = WatchedSocket::new(socket, Rc::clone(connection));
+        // A health check that only connects is no failure.
+        let first = socket.read_u8().await?;
+        if first.is_ascii_alphabetic() {
+            guard.fail(HandshakeFailure::PlainHttp, None);
+            connection.set_plain_on_tls();
+            return open_plain(socket, &[first], connection).await;
+        }
+        guard.in_progress = true;
+        let opened = shake_hands(socket, first, tls)
+            .await
+            .and_then(|session| self.open_session(session, connection));
+        match &opened {
+            Ok(_) => guard.in_progress = false,
+            Err(error) => guard.fail(HandshakeFailure::of(error), Some(error)),
+        }
+        opened
+    }
+
+    fn open_session(
+        &self,
+        session: TlsStream<WatchedSocket>,
+        connection: &Rc<Connection>,
+    ) -> io::Result<(Stream, CallerProtocol)> {
+        let (_, state) = session.get_ref();
+        let protocol = if state.alpn_protocol() == Some(ALPN_H2) {
+            CallerProtocol::Http2
+        } else {
+            CallerProtocol::Http1
+        };
+        if let Some([leaf, ..]) = state.peer_certificates() {
+            let now = self.proxy.shared.clock.now();
+            let certificate = CallerCertificate::read(leaf, now).map_err(io::Error::other)?;
+            // In the form for `client_certificate`.
+            tracing::debug!(
+                subject = certificate.subject,
+                dns_names = ?certificate.dns_names,
+                "client certificate received"
+            );
+            connection.set_certificate(certificate);
+        }
+        let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
+        connection.set_tls();
+        connection.opened();
+        Ok((stream, protocol))
+    }
+
+    /// Detects the HTTP version. A client that uses TLS gets an alert.
+    pub(super) async fn open_without_tls(
+        &self,
+        socket: Socket,
+        peer: Option<SocketAddr>,
+        connection: &Rc<Connection>,
+    ) -> io::Result<(Stream, CallerProtocol)> {
+        let socket = WatchedSocket::new(socket, Rc::clone(connection));
+        let (mut stream, protocol) = open_plain(socket, &[], connection).await?;
+        if stream.first_byte() == Some(HANDSHAKE) {
+            let failures = &self.proxy.shared.handshake_failures;
+            failures.record(HandshakeFailure::PlainListener, peer, None);
+            // The client may have disconnected.
+            let _ = timeout(ALERT_TIMEOUT, send_alert(&mut stream)).await;
+            return Err(io::Error::other("TLS handshake on a listener without TLS"));
+        }
+        Ok((stream, protocol))
+    }
+}
+
+async fn shake_hands(
+    socket: WatchedSocket,
+    first: u8,
+    tls: &InboundTls,
+) -> io::Result<TlsStream<WatchedSocket>> {
+    let mut hello = HelloReader::default();
+    hello.read_tls(&mut &[first][..])?;
+    let started = LazyConfigAcceptor::new(hello, socket).await?;
+    started.into_stream(tls.config()).await
+}
+
+async fn open_plain(
+    socket: WatchedSocket,
+    read: &[u8],
+    connection: &Rc<Connection>,
+) -> io::Result<(Stream, CallerProtocol)> {
+    connection.opened();
+    let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
+    stream.put_back(read);
+    let protocol = stream.detect_protocol().await?;
+    Ok((stream, protocol))
+}
+
+/// Sends the alert and reads on until the client disconnects: closing a socket with unread bytes
+/// resets the connection, and the alert may be lost.
+async fn send_alert(stream: &mut Stream) -> io::Result<()> {
+    stream.write_all(&HANDSHAKE_FAILURE_ALERT).await?;
+    stream.shutdown().await?;
+    let mut scratch = [0; 256];
+    while stream.read(&mut scratch).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! TLS handshakes: application protocols, failures, and clients with the wrong scheme.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::pki::{TestCa, TlsFiles};
+use crate::harness::{
+    Gateway, OK, Upstream, get, http2_over, tls_client, wait_until, within_timeout,
+};
+
+struct Setup {
+    gateway: Gateway,
+    upstream: Upstream,
+    ca: String,
+    _files: TlsFiles,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        let authority = TestCa::new("ca");
+        let files = TlsFiles::new(&authority.issue("gateway", &["localhost"]));
+        let upstream = Upstream::responding(OK).await;
+        let gateway = Gateway::in_front_of(&upstream)
+            .with(&files.toml(""))
+            .with("[limits]\nheader_read_timeout = \"2s\"")
+            .start()
+            .await;
+        Self {
+            gateway,
+            upstream,
+            ca: authority.pem(),
+            _files: files,
+        }
+    }
+
+    /// Returns the error of a handshake with this ALPN offer.
+    async fn handshake_error(&self, ca: &str, alpn: &[&str]) -> String {
+        let connector = TlsConnector::from(Arc::new(tls_client(Some(ca), alpn)));
+        let socket = TcpStream::connect(self.gateway.address()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connected = within_timeout(connector.connect(name, socket)).await;
+        connected.err().unwrap().to_string()
+    }
+
+    /// Waits until the gateway has counted one failure with this reason.
+    async fn counted(&self, reason: &str) {
+        let line =
+            format!("citrix_auth_proxy_tls_handshake_failures_total{{reason=\"{reason}\"}} 1\n");
+        wait_until(reason, async || {
+            self.gateway.metrics().await.contains(&line)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn alpn_http_1_0_is_served_and_an_unknown_protocol_fails_with_an_alert() {
+    let setup = Setup::new().await;
+    for (offered, expected) in [
+        (&["http/1.0"][..], Some("http/1.0")),
+        (&["http/1.0", "http/1.1"], Some("http/1.1")),
+        (&["acme", "http/1.1"], Some("http/1.1")),
+        (&["acme", "http/1.0"], Some("http/1.0")),
+        (&[], None),
+    ] {
+        let (mut caller, selected) = setup.gateway.connect_tls(&setup.ca, offered).await;
+        assert_eq!(selected.as_deref(), expected);
+        caller
+            .write("GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            .await;
+        assert_eq!(caller.response().await.status(), 200);
+    }
+    let error = setup.handshake_error(&setup.ca, &["acme"]).await;
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+    setup.counted("alpn").await;
+}
+
+#[tokio::test]
+async fn plain_http_on_a_tls_listener_returns_400_that_names_the_scheme() {
+    let setup = Setup::new().await;
+    for request in [
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "POST /acme/tokens/clients HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    ] {
+        let mut caller = setup.gateway.connect().await;
+        // The first byte alone must not be mistaken for TLS.
+        caller.write(&request[..1]).await;
+        caller.write(&request[1..]).await;
+        let problem = caller.response().await.problem(400, "bad_request");
+        assert!(problem["detail"].as_str().unwrap().contains("use https"));
+        caller.closed().await;
+    }
+    let mut http2 = setup.gateway.http2().await;
+    for _ in 0..2 {
+        let request = Request::get(setup.gateway.url("/")).body(()).unwrap();
+        let Ok((response, _)) = http2.send_request(request, true) else {
+            break;
+        };
+        assert_eq!(within_timeout(response).await.unwrap().status(), 400);
+        if within_timeout(http2.clone().ready()).await.is_err() {
+            break;
+        }
+    }
+    wait_until("the HTTP/2 connection closes", || {
+        let http2 = http2.clone();
+        async move { http2.ready().await.is_err() }
+    })
+    .await;
+    setup.upstream.assert_no_more_requests().await;
+    let metrics = setup.gateway.metrics().await;
+    assert!(metrics.contains("tls_handshake_failures_total{reason=\"plain_http\"} 5\n"));
+}
+
+#[tokio::test]
+async fn tls_on_a_plain_listener_gets_a_fatal_alert() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let connector = TlsConnector::from(Arc::new(tls_client(None, &["h2", "http/1.1"])));
+    let socket = TcpStream::connect(gateway.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let error = within_timeout(connector.connect(name, socket))
+        .await
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("HandshakeFailure"), "{error}");
+    let metrics = gateway.metrics().await;
+    assert!(metrics.contains("tls_handshake_failures_total{reason=\"plain_listener\"} 1\n"));
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn failed_handshakes_are_counted_by_reason() {
+    /// A ClientHello of TLS 1.0 without extensions.
+    const TLS_1_0: &[u8] = &[
+        0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 0, 0, 2, 0, 0x2f, 1, 0,
+    ];
+    let setup = Setup::new().await;
+    let other = TestCa::new("other").pem();
+    setup.handshake_error(&other, &["h2"]).await;
+    setup.counted("certificate_rejected").await;
+    for (bytes, reason) in [
+        (TLS_1_0, "protocol_version"),
+        (b"\x00\x01\x02\x03\x04\x05\x06\x07", "not_tls"),
+    ] {
+        let mut caller = setup.gateway.connect().await;
+        caller.write(bytes).await;
+        let alert = caller.rest().await;
+        assert_eq!(alert.first(), Some(&0x15), "{reason}: {alert:?}");
+        setup.counted(reason).await;
+    }
+    let mut caller = setup.gateway.connect().await;
+    caller.write(b"\x16\x03\x01").await;
+    drop(caller);
+    setup.counted("closed").await;
+    let mut caller = setup.gateway.connect().await;
+    caller.write(b"\x16\x03\x01").await;
+    caller.closed().await;
+    setup.counted("timeout").await;
+    // A health check that only connects.
+    drop(setup.gateway.connect().await);
+    setup.gateway.connect().await.closed().await;
+    let metrics = setup.gateway.metrics().await;
+    let total: u32 = metrics
+        .lines()
+        .filter(|line| line.starts_with("citrix_auth_proxy_tls_handshake_failures_total{"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap())
+        .sum();
+    assert_eq!(total, 5);
+}
+
+#[tokio::test]
+async fn http2_over_tls_is_served_after_a_failed_handshake() {
+    let setup = Setup::new().await;
+    setup.handshake_error(&setup.ca, &["acme"]).await;
+    let connector = TlsConnector::from(Arc::new(tls_client(Some(&setup.ca), &["h2"])));
+    let socket = TcpStream::connect(setup.gateway.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = within_timeout(connector.connect(name, socket))
+        .await
+        .unwrap();
+    let mut http2: h2::client::SendRequest<Bytes> = http2_over(stream).await;
+    let request = Request::get("https://localhost/").body(()).unwrap();
+    let (response, _) = http2.send_request(request, true).unwrap();
+    assert_eq!(within_timeout(response).await.unwrap().status(), 200);
+}
