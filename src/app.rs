@@ -25,10 +25,11 @@ use crate::config::{
     BindAddress, Boot, Changes, Config, ConfigFingerprint, ConfigProblem, ListenAddress, Live,
 };
 use crate::inbound::connection_count::ConnectionCount;
+use crate::inbound::descriptor_budget::DescriptorBudget;
 use crate::inbound::listener::{self, BindError, BoundSocket};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
 use crate::inbound::shortage::Shortage;
-use crate::inbound::tls::{CertificateReloader, InboundTls};
+use crate::inbound::tls::{CertificateReloader, HandshakeFailures, InboundTls};
 use crate::limit::gate::Gates;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
@@ -38,6 +39,7 @@ use crate::state::Shared;
 use crate::state::lifecycle::{Heartbeats, Lifecycle, Phase};
 use crate::state::published::Published;
 use crate::system::clock::Clock;
+use crate::system::descriptors;
 use crate::tls::TlsError;
 use crate::token::rejections::Rejections;
 use crate::upstream::control_plane::SharedControlClient;
@@ -184,6 +186,9 @@ impl App {
         let client = SharedControlClient::from(control::client(&live, &dial_config));
         let mut control = Control::new(&metrics, client.clone(), clock)?;
         let shared = Arc::new(shared(&boot, live, &dial_config, metrics, clock)?);
+        shared
+            .descriptors
+            .warn_if_too_low(&shared.published.load().live.limits);
         let lifecycle = Lifecycle::default();
         let workers =
             start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
@@ -244,6 +249,11 @@ impl App {
         // Before requests wait for the first token of a new customer.
         self.control.apply(&published);
         let published = Arc::new(published);
+        if self.shared.published.load().live.limits != published.live.limits {
+            self.shared
+                .descriptors
+                .warn_if_too_low(&published.live.limits);
+        }
         self.shared.published.store(Arc::clone(&published));
         let routes: Vec<&str> = published
             .live
@@ -377,7 +387,11 @@ fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<BoundSocket>, Sta
     for listener in &boot.listeners {
         bound.push(match passed.take(role(listener), &listener.address)? {
             Some(passed) => passed,
-            None => BoundSocket::bind(&listener.address, boot.unix_mode)?,
+            None => BoundSocket::bind(
+                &listener.address,
+                boot.unix_mode,
+                boot.is_ipv6_only(&listener.address),
+            )?,
         });
     }
     Ok(bound)
@@ -391,7 +405,7 @@ fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, St
         Some(BoundSocket::Unix { .. }) => Err(io::Error::other(
             "the socket passed by the service manager is not a TCP socket",
         )),
-        None => listener::bind_tcp(address),
+        None => listener::bind_tcp(address, boot.is_ipv6_only(&BindAddress::Tcp(address))),
     };
     listener
         .and_then(TcpListener::from_std)
@@ -425,7 +439,9 @@ fn shared(
         in_flight: Arc::default(),
         batch_bytes: Arc::default(),
         connections: ConnectionCount::new(boot.workers.get()),
+        descriptors: DescriptorBudget::new(descriptors::limit(), boot.workers.get()),
         heartbeats: Heartbeats::new(boot.workers.get()),
+        handshake_failures: HandshakeFailures::register(metrics.registry())?,
         shortage: Shortage::default(),
         rejections: Rejections::default(),
         regions: Regions::default(),

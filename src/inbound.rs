@@ -3,6 +3,7 @@
 pub mod body;
 pub mod connection;
 pub mod connection_count;
+pub mod descriptor_budget;
 pub mod http1;
 pub mod http2;
 pub mod listener;

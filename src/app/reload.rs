@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::NewConfig;
 use crate::config::{self, Config, ConfigProblem};
+use crate::system::descriptors;
 use crate::system::files::{FileContent, FileDigest, FileKind, Poller, ReadFailures, Update};
 use crate::upstream::tls::UpstreamTls;
 
@@ -41,12 +42,19 @@ pub struct ConfigWatcher {
 
 /// A check in progress.
 struct ConfigCheck {
-    thread: JoinHandle<Result<NewConfig, Vec<ConfigProblem>>>,
+    thread: JoinHandle<Result<NewConfig, CheckError>>,
     /// The configuration file as it was read for this check.
     file: Option<FileDigest>,
     /// Requested, or for a change; otherwise a retry.
     is_new: bool,
     overdue: bool,
+}
+
+/// The reason why a check yields no configuration.
+enum CheckError {
+    Invalid(Vec<ConfigProblem>),
+    /// No file descriptor was left, so the problems may not be the configuration's.
+    Shortage,
 }
 
 struct RejectedConfig {
@@ -158,18 +166,27 @@ impl ConfigWatcher {
     fn conclude(
         &mut self,
         check: ConfigCheck,
-        result: Result<NewConfig, Vec<ConfigProblem>>,
+        result: Result<NewConfig, CheckError>,
     ) -> Option<Candidate> {
         let before = self.rejected.take();
+        let retry_at = Instant::now() + RETRY_INTERVAL;
         match result {
             Ok(new) => {
                 self.poller.follow(digests(check.file, &new.config));
                 Some(Candidate::Valid(Box::new(new)))
             }
-            Err(problems) => {
+            Err(CheckError::Shortage) => {
+                tracing::warn!(
+                    "configuration not checked for lack of file descriptors; the previous configuration stays in force"
+                );
+                let problems = before.map(|before| before.problems).unwrap_or_default();
+                self.rejected = Some(RejectedConfig { problems, retry_at });
+                None
+            }
+            Err(CheckError::Invalid(problems)) => {
                 self.rejected = Some(RejectedConfig {
                     problems: problems.clone(),
-                    retry_at: Instant::now() + RETRY_INTERVAL,
+                    retry_at,
                 });
                 let is_known = before.is_some_and(|before| before.problems == problems);
                 (check.is_new || !is_known).then_some(Candidate::Rejected(problems))
@@ -186,7 +203,17 @@ fn digests(file: Option<FileDigest>, config: &Config) -> Vec<FileDigest> {
 }
 
 /// Checks the configuration and reads the roots for upstreams. Blocks.
-fn check_again(
+fn check_again(path: Option<&Path>, content: Option<FileContent>) -> Result<NewConfig, CheckError> {
+    read_and_check(path, content).map_err(|problems| {
+        if descriptors::are_exhausted() {
+            CheckError::Shortage
+        } else {
+            CheckError::Invalid(problems)
+        }
+    })
+}
+
+fn read_and_check(
     path: Option<&Path>,
     content: Option<FileContent>,
 ) -> Result<NewConfig, Vec<ConfigProblem>> {

@@ -15,6 +15,7 @@ use crate::app::{Addresses, App};
 use crate::config::{self, Config, ConfigProblem, LogFormat, LogSettings};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::system::clock::Clock;
+use crate::system::descriptors;
 use citrix_emulator::{Emulator, EmulatorError, Options, Tls};
 
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,8 @@ pub fn demo(args: &DemoArgs) -> ExitCode {
         format: Some(LogFormat::Text),
         level: LevelFilter::INFO,
     };
+    // The default limits need more than the usual 1024.
+    let _ = descriptors::raise_limit();
     // A test may have installed a logger already.
     let telemetry = Telemetry::start(log).ok();
     ExitCode::from(on_a_runtime(async {

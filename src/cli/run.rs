@@ -19,6 +19,7 @@ use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::state::lifecycle::Phase;
 use crate::system::clock::Clock;
+use crate::system::descriptors;
 use signals::{Signal, Stop};
 use supervisor::Watchdog;
 
@@ -35,6 +36,7 @@ const DEFAULT_LOG: LogSettings = LogSettings {
 pub fn run(args: &RunArgs) -> ExitCode {
     // First, because it removes variables from the environment.
     let passed = PassedSockets::from_environment();
+    let raised = descriptors::raise_limit();
     let loaded = ConfigWatcher::load(args.config.as_deref());
     let log = loaded
         .as_ref()
@@ -47,12 +49,17 @@ pub fn run(args: &RunArgs) -> ExitCode {
         }
     };
     match loaded {
-        Ok((config, watch)) => ExitCode::from(on_a_runtime(gateway(
-            config,
-            watch,
-            passed,
-            telemetry.handle(),
-        ))),
+        Ok((config, watch)) => {
+            if let Err(error) = raised {
+                tracing::warn!(%error, "failed to raise the limit of open files");
+            }
+            ExitCode::from(on_a_runtime(gateway(
+                config,
+                watch,
+                passed,
+                telemetry.handle(),
+            )))
+        }
         Err(problems) => {
             log_problems(&problems);
             ExitCode::from(USAGE)

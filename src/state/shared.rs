@@ -8,7 +8,9 @@ use super::lifecycle::Heartbeats;
 use super::published::Published;
 use crate::callers::login::LoginEndpoints;
 use crate::inbound::connection_count::ConnectionCount;
+use crate::inbound::descriptor_budget::DescriptorBudget;
 use crate::inbound::shortage::Shortage;
+use crate::inbound::tls::HandshakeFailures;
 use crate::limit::gate::Gates;
 use crate::limit::permits::PermitCounter;
 use crate::observe::metrics::Metrics;
@@ -30,8 +32,12 @@ pub struct Shared {
     pub batch_bytes: Arc<PermitCounter>,
     /// Permits of `limits.max_connections`.
     pub connections: Arc<ConnectionCount>,
+    /// The file descriptors, which may permit fewer connections.
+    pub descriptors: DescriptorBudget,
     /// Heartbeats of the workers.
     pub heartbeats: Heartbeats,
+    /// Failed TLS handshakes of callers.
+    pub handshake_failures: HandshakeFailures,
     /// Whether connections cannot be accepted.
     pub shortage: Shortage,
     /// The scopes in which Citrix rejected tokens.

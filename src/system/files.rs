@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::blocking::{BlockingCall, Unfinished};
+use super::descriptors;
 use super::digest::{Sha256, Sha256Builder};
 
 /// Time between two reads of a file. A change that needs two reads takes effect within 10 s
@@ -214,6 +215,13 @@ impl FileSnapshot {
         self.contents
     }
 
+    /// Returns `true` if a file was not read for lack of file descriptors, which says nothing about
+    /// its content.
+    fn lacks_descriptors(&self) -> bool {
+        let is_shortage = |content: &FileContent| matches!(content, Err(ReadError::Io(error)) if descriptors::is_shortage(error));
+        self.contents.iter().any(is_shortage)
+    }
+
     /// Returns `true` if every file was read.
     pub fn is_complete(&self) -> bool {
         self.contents.iter().all(Result::is_ok)
@@ -363,6 +371,7 @@ impl Poller {
                 self.wait_until_due().await;
             }
             if let Ok(snapshot) = self.try_read().await
+                && !snapshot.lacks_descriptors()
                 && let Some(update) = self.evaluate(snapshot)
             {
                 return update;

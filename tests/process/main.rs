@@ -22,6 +22,7 @@ mod gateway;
 mod lifecycle;
 mod log_level;
 mod log_lines;
+mod open_files;
 mod peers;
 mod program;
 mod reload;

@@ -86,6 +86,16 @@ impl Program {
             .store(true, Ordering::Relaxed);
     }
 
+    /// Starts the binary with a limit of open files, as an option of `ulimit`: `-Sn 256`.
+    pub fn start_with_open_files(limit: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit {limit} && exec \"$0\"")]);
+        command
+            .arg(env!("CARGO_BIN_EXE_citrix-auth-proxy"))
+            .stdin(Stdio::null());
+        Self::spawn(command, variables)
+    }
+
     fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
         let mut child = command
             .env_clear()

@@ -239,7 +239,7 @@ impl LoadView {
             in_flight: shared.in_flight.in_use(),
             max_in_flight: limits.max_in_flight,
             connections: shared.connections.total(),
-            max_connections: limits.max_connections,
+            max_connections: shared.descriptors.max_connections(limits),
             max_queued: limits.max_queued,
         }
     }

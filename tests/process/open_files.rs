@@ -1,0 +1,54 @@
+//! The limit of open files.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use crate::gateway::{addresses, environment, get};
+use crate::program::Program;
+use testkit::token_endpoint::TokenEndpoint;
+use testkit::wire::within_timeout;
+
+/// Opens connections that send nothing.
+async fn silent_clients(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..count {
+        clients.push(within_timeout(TcpStream::connect(address)).await.unwrap());
+    }
+    clients
+}
+
+#[tokio::test]
+async fn soft_limit_is_raised_to_the_hard_limit() {
+    let logins = TokenEndpoint::granting().await;
+    let url = logins.url();
+    let variables = environment("http://127.0.0.1:9", &url);
+    let mut program = Program::start_with_open_files("-Sn 64", &variables);
+    let (callers, admin) = addresses(&mut program).await;
+    let _clients = silent_clients(callers, 200).await;
+    assert_eq!(get(admin, "/livez").await.status(), 200);
+    let metrics = get(admin, "/metrics").await.text();
+    assert!(!metrics.contains("process_max_fds 64\n"));
+    assert!(metrics.contains("citrix_auth_proxy_connections 200\n"));
+}
+
+#[tokio::test]
+async fn hard_limit_below_the_limits_is_logged_and_leaves_descriptors_for_probes_and_files() {
+    let logins = TokenEndpoint::granting().await;
+    let url = logins.url();
+    let variables = environment("http://127.0.0.1:9", &url);
+    let mut program = Program::start_with_open_files("-n 400", &variables);
+    let warning = program.logged("limit of open files is too low").await;
+    assert_eq!(warning["limit"], 400);
+    assert_eq!(warning["needed"], 10_000 + 1024 + 192 + 2 * 16);
+    let (callers, admin) = addresses(&mut program).await;
+    let _clients = silent_clients(callers, 500).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let response = get(admin, path).await;
+        assert_ne!(response.status(), 500, "{path}");
+    }
+    let permitted = warning["permitted"].as_u64().unwrap();
+    let metrics = get(admin, "/metrics").await.text();
+    assert!(metrics.contains(&format!("citrix_auth_proxy_connections {permitted}\n")));
+    assert!(metrics.contains("citrix_auth_proxy_accept_errors_total 0\n"));
+}
