@@ -250,8 +250,11 @@ impl<'t> Walk<'t> {
 }
 
 fn is_link(name: &str) -> bool {
-    ["@odata.nextLink", "@odata.context", "@odata.deltaLink"]
+    ["nextLink", "context", "deltaLink"]
         .iter()
-        .any(|end| name.ends_with(end))
-        || ["ResultLocation", "Location"].contains(&name)
+        .any(|annotation| {
+            name.strip_suffix(annotation)
+                .is_some_and(|start| start.ends_with("@odata.") || start.ends_with('@'))
+        })
+        || ["ResultLocation", "resultLocation", "Location"].contains(&name)
 }

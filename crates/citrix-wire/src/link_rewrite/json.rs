@@ -10,9 +10,9 @@ use super::{LinkCounts, LinkRewriter, MAX_LINK, text};
 /// Rewrites the links of a JSON body that arrives in pieces.
 ///
 /// Links are the string values of `@odata.nextLink`, `@odata.context`, `@odata.deltaLink` (also as
-/// annotations of a property), `ResultLocation` and `Location` at any depth, and the `Value` of
-/// objects directly in an array `Headers` whose `Name` is `Location`. A `Headers` array within
-/// another is not parsed as such.
+/// annotations of a property, and without `odata.`), `ResultLocation` (or `resultLocation`) and `Location` at
+/// any depth, and the `Value` of objects directly in an array `Headers` whose `Name` is `Location`. A `Headers`
+/// array within another is not parsed as such.
 ///
 /// - The output equals the input except for the beginning of known links, even if the input is not
 ///   JSON.

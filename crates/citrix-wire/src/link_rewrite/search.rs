@@ -39,9 +39,17 @@ pub(super) struct NameMatch {
 }
 
 /// Annotations that are links, possibly after the annotated property: `Sessions@odata.nextLink`.
-const ANNOTATIONS: [&[u8]; 3] = [b"@odata.nextLink", b"@odata.context", b"@odata.deltaLink"];
+/// OData 4.01 permits them without `odata.` (OData JSON 4.01, section 4.6).
+const ANNOTATIONS: [&[u8]; 6] = [
+    b"@odata.nextLink",
+    b"@odata.context",
+    b"@odata.deltaLink",
+    b"@nextLink",
+    b"@context",
+    b"@deltaLink",
+];
 /// Properties that are links.
-const PROPERTIES: [&[u8]; 2] = [b"ResultLocation", b"Location"];
+const PROPERTIES: [&[u8]; 3] = [b"ResultLocation", b"resultLocation", b"Location"];
 
 impl NameKind {
     /// Returns the kind of a name, of which the last [`REACH`] bytes suffice.
@@ -76,7 +84,7 @@ impl NameKind {
 /// Words of which each name contains one.
 static WORDS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
     [
-        Finder::new("@odata."),
+        Finder::new("@"),
         Finder::new("Location\""),
         Finder::new("Headers\""),
     ]

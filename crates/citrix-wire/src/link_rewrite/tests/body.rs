@@ -54,7 +54,7 @@ fn page(host: &str, rows: usize) -> String {
         .map(|row| format!(r#"{{"Id":{row},"Name":"machine {row}"}},"#))
         .collect();
     format!(
-        r#"{{"Items":[{rows}{{}}],"@odata.nextLink":"https://{host}/monitorodata/Machines?$skip=1"}}"#
+        r#"{{"@context":"https://{host}/monitorodata/$metadata","Items":[{rows}{{}}],"@odata.nextLink":"https://{host}/monitorodata/Machines?$skip=1","@nextLink":"https:\/\/{host}\/monitorodata"}}"#
     )
 }
 

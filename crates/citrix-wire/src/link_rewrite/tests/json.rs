@@ -22,7 +22,12 @@ fn contract_5_links_are_rewritten_at_any_depth() {
         "@odata.context",
         "@odata.deltaLink",
         "Sessions@odata.nextLink",
+        "@nextLink",
+        "@context",
+        "@deltaLink",
+        "Sessions@nextLink",
         "ResultLocation",
+        "resultLocation",
         "Location",
     ] {
         for (before, after) in [
@@ -95,6 +100,9 @@ fn other_members_and_invalid_json_are_unchanged() {
         r#"{"xResultLocation":"https://api.cloud.com/","ResultLocationx":"https://api.cloud.com/"}"#,
         r#"{"odata.nextLink":"https://api.cloud.com/","@odata.nextlink":"https://api.cloud.com/"}"#,
         r#"{"@odata.id":"https://api.cloud.com/","@odata.nextLinks":"https://api.cloud.com/"}"#,
+        r#"{"@id":"https://api.cloud.com/","@nextLinks":"https://api.cloud.com/","nextLink":"https://api.cloud.com/"}"#,
+        r#"{"user@contoso":"https://api.cloud.com/","@nextLink@context2":"https://api.cloud.com/"}"#,
+        r#"{"a":"@nextLink","b":"\"@context\":\"https://api.cloud.com/\""}"#,
         r#"{"@odata.nextLink":["https://api.cloud.com/"],"Location":{"x":"https://api.cloud.com/"}}"#,
         r#"{"@odata.nextLink":null,"a":"https://api.cloud.com/"}"#,
         r#"["@odata.nextLink","https://api.cloud.com/"]"#,

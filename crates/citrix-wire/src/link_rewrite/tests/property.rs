@@ -58,19 +58,25 @@ const ORIGINS: [OriginPair; 9] = [
     ),
 ];
 
-const LINK_NAMES: [&str; 5] = [
+const LINK_NAMES: [&str; 8] = [
     "@odata.nextLink",
     "@odata.context",
     "Sessions@odata.deltaLink",
+    "@nextLink",
+    "Sessions@context",
+    "@deltaLink",
     "ResultLocation",
     "Location",
 ];
 
 /// Names similar to those of links. Neither `Name` nor `Value`, which pairs have exactly once.
-const OTHER_NAMES: [&str; 9] = [
+const OTHER_NAMES: [&str; 12] = [
     "Id",
     "odata.nextLink",
     "@odata.id",
+    "nextLink",
+    "@id",
+    "user@contoso",
     "Headers2",
     r#"\"Location"#,
     r#"a\"ResultLocation"#,
@@ -162,6 +168,8 @@ fn leaf() -> impl Strategy<Value = Json> {
         "true",
         r#""""#,
         r#""Location""#,
+        r#""@nextLink""#,
+        r#""user@example""#,
         r#""ends with \\""#,
         r#""]}{[\"""#,
         r#""\"Location\":\"https://api.cloud.com/\"""#,
@@ -277,7 +285,7 @@ proptest! {
 }
 
 /// Parts of invalid JSON.
-const WORDS: [&[u8]; 24] = [
+const WORDS: [&[u8]; 26] = [
     b"\"",
     b"\\",
     b":",
@@ -293,6 +301,8 @@ const WORDS: [&[u8]; 24] = [
     b"\"Name\":\"Location\"",
     b"\"Value\":\"https://api.cloud.com/\"",
     b"@odata.nextLink\"",
+    b"@nextLink\"",
+    b"@context",
     b"\"ResultLocation",
     b"Location\":\"",
     b"\"Name\"",
