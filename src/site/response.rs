@@ -1,7 +1,9 @@
 //! Parser for the response to `GET /cvad/manage/me` (contract §3).
 
 use http::HeaderValue;
-use serde::Deserialize;
+use serde_json::Value;
+
+use citrix_wire::json::{self, member};
 
 /// Maximum length of a site id, in bytes; Citrix's are GUIDs.
 const MAX_ID_LEN: usize = 128;
@@ -17,44 +19,23 @@ pub enum Sites {
     Several(Vec<String>),
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Me {
-    customers: Option<Vec<MeCustomer>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct MeCustomer {
-    id: Option<String>,
-    sites: Option<Vec<MeSite>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct MeSite {
-    id: String,
-}
-
 /// Returns the sites of `customer` in a response body, or of all customers if none has that id.
-/// Returns `None` if the body has another format.
+/// Member names are case-insensitive. Returns `None` if the body has another format.
 pub fn parse(customer: &str, body: &[u8]) -> Option<Sites> {
-    let mut customers = serde_json::from_slice::<Me>(body).ok()?.customers?;
-    let matches = |listed: &MeCustomer| {
-        listed
-            .id
-            .as_deref()
+    let body = json::parse(body)?;
+    let mut customers: Vec<&Value> = member(&body, "Customers")?.as_array()?.iter().collect();
+    let matches = |listed: &&Value| {
+        member(listed, "Id")
+            .and_then(Value::as_str)
             .is_some_and(|id| id.eq_ignore_ascii_case(customer))
     };
     if customers.iter().any(matches) {
         customers.retain(matches);
     }
-    let mut ids: Vec<String> = customers
-        .into_iter()
-        .filter_map(|listed| listed.sites)
-        .flatten()
-        .map(|site| site.id)
-        .collect();
+    let mut ids: Vec<String> = Vec::new();
+    for listed in customers {
+        ids.append(&mut site_ids(listed)?);
+    }
     let is_valid = |id: &String| {
         (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
     };
@@ -68,6 +49,18 @@ pub fn parse(customer: &str, body: &[u8]) -> Option<Sites> {
         [only] => Sites::One(HeaderValue::from_str(only).ok()?),
         _ => Sites::Several(ids),
     })
+}
+
+/// Returns the ids of a customer's sites; `None` if one has no id.
+fn site_ids(customer: &Value) -> Option<Vec<String>> {
+    let sites = match member(customer, "Sites") {
+        None | Some(Value::Null) => return Some(Vec::new()),
+        Some(sites) => sites.as_array()?,
+    };
+    sites
+        .iter()
+        .map(|site| Some(member(site, "Id")?.as_str()?.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -111,6 +104,19 @@ mod tests {
                 Some(Sites::None),
             ),
             (r#"{"Customers":[]}"#, Some(Sites::None)),
+            (
+                r#"{"userId":"u","customers":[{"id":"acme","sites":[{"id":"s-1","name":"x"}]}]}"#,
+                one("s-1"),
+            ),
+            (
+                "\u{feff}\r\n{\"Customers\":[{\"Id\":\"acme\",\"Sites\":[{\"Id\":\"s-1\"}]}]}",
+                one("s-1"),
+            ),
+            (
+                r#"{"CUSTOMERS":[{"ID":"x","SITES":[{"ID":"s-1"}]},{"ID":"acme","SITES":[{"ID":"s-2"}]}]}"#,
+                one("s-2"),
+            ),
+            (r#"{"Customers":[{"Id":"acme","Sites":{}}]}"#, None),
             (
                 r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s\r\n1"}]}]}"#,
                 None,

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::outcome::Outcome;
 use super::status::Skew;
 use citrix_wire::citrix::TokenDialect;
+use citrix_wire::json;
 
 /// Lifetime of a token whose response states none, as Citrix documents it (contract §1.2).
 pub(crate) const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
@@ -72,10 +73,7 @@ impl Lifetime {
 /// [`Outcome::ErrorIn200`], [`Outcome::InvalidClient`] for that `error` code, and
 /// [`Outcome::BadToken`].
 pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
-    let body = body
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(body)
-        .trim_ascii();
+    let body = json::without_bom(body).trim_ascii();
     match body.first() {
         None => return Err(Outcome::Empty),
         Some(b'{') => {}
@@ -150,7 +148,7 @@ const INVALID_CLIENT: &str = "invalid_client";
 /// Returns `true` if the body of an error response is `{"error":"invalid_client", …}`
 /// (contract §1.3).
 pub fn is_invalid_client(body: &[u8]) -> bool {
-    serde_json::from_slice::<ResponseFields>(body.trim_ascii())
+    serde_json::from_slice::<ResponseFields>(json::without_bom(body))
         .is_ok_and(|fields| fields.error.as_deref() == Some(INVALID_CLIENT))
 }
 

@@ -74,6 +74,30 @@ async fn site_is_looked_up_once_and_sent_with_each_cvad_request() {
 }
 
 #[tokio::test]
+async fn site_is_found_in_any_notation_of_the_response() {
+    for body in [
+        format!(r#"{{"customers":[{{"id":"acme","sites":[{{"id":"{SITE}"}}]}}]}}"#),
+        format!(
+            "\u{feff}{{\"Customers\":[{{\"Id\":\"acme\",\"Sites\":[{{\"Id\":\"{SITE}\"}}]}}]}}"
+        ),
+    ] {
+        let citrix = Upstream::scripted_by_request(move |_, request| {
+            if is_site_lookup(request) {
+                json(&body)
+            } else {
+                OK.into()
+            }
+        })
+        .await;
+        let gateway = Gateway::in_front_of(&citrix).start().await;
+        assert_eq!(gateway.raw(get(MACHINES)).await.status(), 200);
+        citrix.request().await;
+        let request = citrix.request().await;
+        assert_eq!(request.field("citrix-instanceid").as_deref(), Some(SITE));
+    }
+}
+
+#[tokio::test]
 async fn site_lookup_is_skipped_if_unneeded_or_configured() {
     let citrix = with_sites(&[SITE]).await;
     let automatic = Gateway::in_front_of(&citrix).start().await;

@@ -12,6 +12,7 @@ pub mod framing_guard;
 pub mod hex;
 pub mod hop_by_hop;
 pub mod host;
+pub mod json;
 pub mod link_rewrite;
 pub mod lookalikes;
 pub mod path;

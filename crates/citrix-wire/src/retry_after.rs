@@ -9,6 +9,8 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use serde_json::Value;
 
+use crate::json::{self, member};
+
 /// Returns the wait that a response requests. `now` is the sender's time, since a date is of its
 /// clock.
 pub fn from_response(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
@@ -34,8 +36,9 @@ pub fn from_header(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Returns the wait from a JSON body.
 pub fn from_body(body: &[u8]) -> Option<Duration> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    from_parameters(body.get("parameters")).or_else(|| from_message(body.get("message")?.as_str()?))
+    let body = json::parse(body)?;
+    from_parameters(member(&body, "parameters"))
+        .or_else(|| from_message(member(&body, "message")?.as_str()?))
 }
 
 /// Returns the wait in `parameters`: a list of objects with name and value, or sometimes one
@@ -45,14 +48,12 @@ fn from_parameters(parameters: Option<&Value>) -> Option<Duration> {
         Value::Array(list) => list
             .iter()
             .find(|parameter| {
-                parameter
-                    .get("name")
+                member(parameter, "name")
                     .and_then(Value::as_str)
                     .is_some_and(|name| name.eq_ignore_ascii_case("retryDelay"))
             })
-            .and_then(|parameter| parameter.get("value")),
-        Value::Object(map) => map.get("retryDelay"),
-        _ => None,
+            .and_then(|parameter| member(parameter, "value")),
+        one => member(one, "retryDelay"),
     };
     match delay? {
         Value::String(text) => seconds(text.trim()),
@@ -124,6 +125,17 @@ mod tests {
             Some(12),
         );
         check(None, r#"{"parameters":{"retryDelay":13}}"#, Some(13));
+        check(
+            None,
+            "\u{feff}{\"Parameters\":[{\"Name\":\"retryDelay\",\"Value\":\"14\"}]}",
+            Some(14),
+        );
+        check(None, r#"{"Parameters":{"RetryDelay":15}}"#, Some(15));
+        check(
+            None,
+            r#"{"StatusCode":429,"Message":"Rate limit is exceeded. Try again in 16 seconds."}"#,
+            Some(16),
+        );
         check(
             None,
             r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 42 seconds."}"#,

@@ -9,6 +9,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
 use super::plausible;
+use citrix_wire::json;
 
 /// Maximum length of a customer id, in bytes.
 const MAX_CUSTOMER_LEN: usize = 128;
@@ -31,29 +32,24 @@ fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?))
 }
 
-/// Citrix documents no claim for the customer; these names are likely.
-#[derive(Deserialize)]
-struct CustomerClaim {
-    #[serde(
-        alias = "customerId",
-        alias = "customer_id",
-        alias = "CustomerId",
-        alias = "Customer"
-    )]
-    customer: String,
-}
+/// Claims that may name the customer, case-insensitive. Citrix documents none; these are likely.
+const CUSTOMER_CLAIMS: [&str; 3] = ["customer", "customerId", "customer_id"];
 
 /// Returns the customer that a JWT names; `None` if there is none or it is not a valid id.
 pub(super) fn customer(token: &str) -> Option<String> {
-    let CustomerClaim { customer } = serde_json::from_slice(&payload(token)?).ok()?;
+    let claims = json::parse(&payload(token)?)?;
+    let customer = CUSTOMER_CLAIMS
+        .iter()
+        .find_map(|name| json::member(&claims, name)?.as_str())?;
     let is_valid = (1..=MAX_CUSTOMER_LEN).contains(&customer.len())
         && customer.bytes().all(|b| b.is_ascii_graphic());
-    is_valid.then_some(customer)
+    is_valid.then(|| customer.to_owned())
 }
 
 /// Returns the times of a JWT; `None` if the token is not a JWT or the times are implausible.
 pub(super) fn times(token: &str) -> Option<TokenTimes> {
-    let claims: RegisteredClaims = serde_json::from_slice(&payload(token)?).ok()?;
+    let claims: RegisteredClaims =
+        serde_json::from_slice(json::without_bom(&payload(token)?)).ok()?;
     let issued = match claims.iat {
         Some(iat) => {
             plausible(claims.exp - iat)?;
