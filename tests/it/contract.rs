@@ -434,13 +434,19 @@ async fn contract_1_6_3_4_citrix_failures_pass_unchanged() {
 #[tokio::test]
 async fn contract_4_pages_with_awkward_continuation_tokens_are_complete() {
     let (_cloud, gateway) = emulated(Options::default()).await;
-    for (path, parameter, count) in [
+    for (path, items_name, parameter, count) in [
         (
             "/cvad/manage/Machines?limit=1000",
-            "continuationToken",
+            "Items",
+            "ContinuationToken",
             2345,
         ),
-        ("/systemlog/records?Limit=200", "ContinuationToken", 430),
+        (
+            "/systemlog/records?Limit=200",
+            "items",
+            "continuationToken",
+            430,
+        ),
     ] {
         for coding in ["identity", "gzip", "deflate", "br"] {
             let (mut items, mut next) = (0, path.to_owned());
@@ -450,8 +456,8 @@ async fn contract_4_pages_with_awkward_continuation_tokens_are_complete() {
                     .await;
                 assert_eq!(response.status(), 200, "{next}");
                 let page = json_of(&response);
-                items += page["Items"].as_array().unwrap().len();
-                let Some(token) = page["ContinuationToken"].as_str() else {
+                items += page[items_name].as_array().unwrap().len();
+                let Some(token) = page[parameter].as_str() else {
                     break;
                 };
                 assert!(

@@ -6,6 +6,7 @@ mod docs;
 mod faults;
 mod limits;
 mod links;
+mod odata;
 mod platform;
 mod services;
 mod trust;

@@ -71,6 +71,9 @@ pub struct EmulatorArgs {
     /// Reject a wrong customer in the system log with 403 instead of 401
     #[arg(long)]
     pub system_log_forbids: bool,
+    /// Write member names of the system log as Items and RecordId instead of items and recordId
+    #[arg(long)]
+    pub system_log_old_names: bool,
     /// Origin of absolute links: own, called (the Host of the request), or a URL
     #[arg(long, value_name = "BASE", default_value = "own")]
     pub link_base: LinkBase,
@@ -144,6 +147,7 @@ impl EmulatorArgs {
                 endpoint_management: self.endpoint_management_rate,
             },
             system_log_forbids: self.system_log_forbids,
+            system_log_old_names: self.system_log_old_names,
             links: Links {
                 base: self.link_base.clone(),
                 relative: self.relative_links,

@@ -29,6 +29,8 @@ pub struct Options {
     /// The system log rejects a wrong customer with 403, as one guide states, instead of 401, as
     /// another shows (contract §3, "401 responses").
     pub system_log_forbids: bool,
+    /// The system log writes `Items` and `RecordId` instead of `items` and `recordId` (contract §4).
+    pub system_log_old_names: bool,
     /// Format of links in responses.
     pub links: Links,
     /// Minimum size in bytes of a machine of `GET /cvad/manage/Machines`: with 7230 a page of 1000
@@ -50,6 +52,7 @@ impl Default for Options {
             token_lifetime: Duration::from_secs(3600),
             limits: ServiceLimits::default(),
             system_log_forbids: false,
+            system_log_old_names: false,
             links: Links::default(),
             machine_bytes: 0,
             compress: true,

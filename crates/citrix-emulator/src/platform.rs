@@ -34,29 +34,46 @@ pub(super) fn system_log(call: &Call<'_>) -> Response {
         return responses::invalid_argument("ContinuationToken");
     };
     let end = start.saturating_add(limit).min(RECORDS);
+    let names = if call.state.system_log_old_names {
+        in_pascal_case
+    } else {
+        std::convert::identity
+    };
     let items: Vec<_> = (start..end)
-        .map(|index| record(call.tenant().id(), index))
+        .map(|index| names(record(call.tenant().id(), index)))
         .collect();
-    responses::ok(&json!({
-        "Count": items.len(),
-        "Items": items,
-        "EstimatedTotalItems": RECORDS,
-        "ContinuationToken": (end < RECORDS).then(|| continuation_token("records", end)),
-    }))
+    responses::ok(&names(json!({
+        "count": items.len(),
+        "items": items,
+        "estimatedTotalItems": RECORDS,
+        "continuationToken": (end < RECORDS).then(|| continuation_token("records", end)),
+    })))
+}
+
+/// Returns an object with the member names in the notation that the system log had first.
+fn in_pascal_case(object: Value) -> Value {
+    let Value::Object(members) = object else {
+        return object;
+    };
+    let pascal = |name: String| name[..1].to_ascii_uppercase() + &name[1..];
+    members
+        .into_iter()
+        .map(|(name, value)| (pascal(name), value))
+        .collect()
 }
 
 fn record(customer: &str, index: usize) -> Value {
     json!({
-        "RecordId": responses::synthetic_id(4, index),
-        "UtcTimestamp": format!("2025-01-15T{:02}:{:02}:00.0000000Z", index / 60 % 24, index % 60),
-        "CustomerId": customer,
-        "EventType": "delegatedadministration:administrator/update",
-        "TargetDisplayName": format!("Administrator {index}"),
-        "TargetEmail": format!("admin{index}@acme.example"),
-        "TargetType": "administrator",
-        "ActorDisplayName": "emulator",
-        "ActorType": "api-client",
-        "Message": { "en-US": format!("Changed the access of administrator {index}") },
+        "recordId": responses::synthetic_id(4, index),
+        "utcTimestamp": format!("2025-01-15T{:02}:{:02}:00.0000000Z", index / 60 % 24, index % 60),
+        "customerId": customer,
+        "eventType": "delegatedadministration:administrator/update",
+        "targetDisplayName": format!("Administrator {index}"),
+        "targetEmail": format!("admin{index}@acme.example"),
+        "targetType": "administrator",
+        "actorDisplayName": "emulator",
+        "actorType": "api-client",
+        "message": { "en-US": format!("Changed the access of administrator {index}") },
     })
 }
 

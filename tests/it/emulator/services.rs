@@ -6,7 +6,7 @@ use citrix_emulator::{Faults, Options, Tls};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::{Lab, header, json, lab};
+use super::{Lab, header, json, lab, lab_with};
 
 const GUID: &str = "0c9e8a3a-6a52-4f0e-9a3d-3d0a5b1f7e11";
 
@@ -253,6 +253,12 @@ async fn me_returns_customer_and_site() {
     assert_eq!(me["Customers"][0]["Sites"][0]["Id"], lab.emulator.site_id());
 }
 
+/// Returns a member whose name begins with a lower-case or an upper-case letter.
+fn either<'v>(value: &'v Value, name: &str) -> &'v Value {
+    let pascal = name[..1].to_ascii_uppercase() + &name[1..];
+    value.get(name).unwrap_or(&value[pascal])
+}
+
 /// Follows continuation tokens to the end; returns the ids of all items and the number of pages.
 async fn read_all(lab: &Lab, path: &str, limit: &str, id: &str) -> (Vec<String>, usize) {
     let (mut ids, mut pages, mut token) = (Vec::new(), 0, None::<String>);
@@ -267,14 +273,14 @@ async fn read_all(lab: &Lab, path: &str, limit: &str, id: &str) -> (Vec<String>,
         assert_eq!(response.status(), 200);
         let page = json(response).await;
         ids.extend(
-            page["Items"]
+            either(&page, "items")
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|item| item[id].as_str().unwrap().to_owned()),
         );
         pages += 1;
-        match &page["ContinuationToken"] {
+        match either(&page, "continuationToken") {
             Value::String(next) => token = Some(next.clone()),
             _ => break,
         }
@@ -287,7 +293,7 @@ async fn continuation_tokens_reach_all_machines_and_records() {
     let lab = lab().await;
     for (path, limit, id, total, expected_pages) in [
         ("/cvad/manage/Machines", "1000", "Id", 2345, 3),
-        ("/systemlog/records", "200", "RecordId", 430, 3),
+        ("/systemlog/records", "200", "recordId", 430, 3),
     ] {
         let (mut ids, pages) = read_all(&lab, path, limit, id).await;
         ids.sort();
@@ -298,15 +304,44 @@ async fn continuation_tokens_reach_all_machines_and_records() {
     assert_eq!(first["Items"].as_array().unwrap().len(), 250);
     let first = lab.get_json("/systemlog/records").await;
     assert_eq!(
-        (&first["Count"], &first["EstimatedTotalItems"]),
+        (&first["count"], &first["estimatedTotalItems"]),
         (&json!(50), &json!(430))
     );
 }
 
 #[tokio::test]
+async fn system_log_has_its_old_names_on_request() {
+    for (system_log_old_names, names, record_names) in [
+        (
+            false,
+            ["continuationToken", "count", "estimatedTotalItems", "items"],
+            ["recordId", "utcTimestamp", "customerId"],
+        ),
+        (
+            true,
+            ["ContinuationToken", "Count", "EstimatedTotalItems", "Items"],
+            ["RecordId", "UtcTimestamp", "CustomerId"],
+        ),
+    ] {
+        let lab = lab_with(Options {
+            system_log_old_names,
+            ..Options::default()
+        })
+        .await;
+        let page = lab.get_json("/systemlog/records?limit=1").await;
+        assert!(page.as_object().unwrap().keys().eq(names));
+        let record = &either(&page, "items")[0];
+        for name in record_names {
+            assert!(record[name].is_string(), "{record}");
+        }
+        assert!(either(record, "message")["en-US"].is_string());
+    }
+}
+
+#[tokio::test]
 async fn invalid_continuation_token_or_limit_returns_400() {
     let lab = lab().await;
-    let token = lab.get_json("/systemlog/records").await["ContinuationToken"]
+    let token = lab.get_json("/systemlog/records").await["continuationToken"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -485,7 +520,7 @@ async fn second_monitor_query_returns_429() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn monitor_slot_is_released_at_end_of_body() {
-    let lab = super::lab_with(Options {
+    let lab = lab_with(Options {
         tls: Tls::SelfSigned,
         ..Options::default()
     })
