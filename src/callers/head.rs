@@ -10,13 +10,14 @@ use crate::error::{Failure, Reason};
 use crate::inbound::strict;
 use citrix_wire::host::{self, Authority};
 
-/// Rejects an ambiguous head, `CONNECT` and `TRACE`, and a foreign host. Returns the authority.
+/// Rejects an ambiguous head, a method that is not forwarded, and a foreign host. Returns the
+/// authority.
 ///
 /// # Errors
 /// `bad_request`, `headers_too_large` or `foreign_host`.
 pub fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'h>>, Failure> {
     strict::check(head)?;
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+    if !is_forwardable(&head.method) {
         let detail = format!("method {} is not supported", head.method);
         return Err(Failure::new(Reason::BadRequest, detail));
     }
@@ -24,6 +25,15 @@ pub fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'
         .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     browser_guard::check_host(&live.hosts, authority.as_ref())?;
     Ok(authority)
+}
+
+/// Returns `false` for `CONNECT`, for `PRI`, which begins HTTP/2, and for methods that reflect the
+/// request or start a debugger. Methods are case-sensitive (RFC 9110 section 9.1).
+fn is_forwardable(method: &Method) -> bool {
+    !matches!(
+        method.as_str(),
+        "CONNECT" | "DEBUG" | "PRI" | "TRACE" | "TRACK"
+    )
 }
 
 /// Rejects transfer codings other than `chunked`: hyper decodes only the chunks, and
@@ -44,4 +54,21 @@ pub fn reject_codings(headers: &HeaderMap) -> Result<(), Failure> {
         return Err(Failure::new(Reason::BadRequest, detail));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc9110_9_3_methods_that_reflect_or_tunnel_are_not_forwarded() {
+        for method in [
+            "TRACE", "TRACK", "DEBUG", "PRI", "CONNECT", "Trace", "debug",
+        ] {
+            assert!(!is_forwardable(&method.parse().unwrap()), "{method}");
+        }
+        for method in ["GET", "OPTIONS", "PATCH", "PROPFIND", "trace"] {
+            assert!(is_forwardable(&method.parse().unwrap()), "{method}");
+        }
+    }
 }

@@ -34,10 +34,31 @@ async fn rfc9112_3_2_missing_repeated_or_invalid_host_returns_400() {
 #[tokio::test]
 async fn rfc9110_9_3_6_connect_trace_and_asterisk_are_not_forwarded() {
     let (gateway, upstream) = gateway_and_upstream("").await;
-    for line in ["CONNECT localhost:443", "TRACE /", "OPTIONS *"] {
+    for line in [
+        "CONNECT localhost:443",
+        "TRACE /",
+        "TRACK /",
+        "DEBUG /",
+        "PRI /",
+        "OPTIONS *",
+    ] {
         let request =
             format!("{line} HTTP/1.1\r\nHost: localhost:443\r\nConnection: close\r\n\r\n");
         gateway.raw(request).await.problem(400, "bad_request");
+    }
+    upstream.assert_no_more_requests().await;
+}
+
+#[tokio::test]
+async fn http2_methods_that_reflect_or_debug_are_not_forwarded() {
+    let (gateway, upstream) = gateway_and_upstream("").await;
+    let mut http2 = gateway.http2().await;
+    for method in ["TRACE", "TRACK", "DEBUG", "PRI"] {
+        let request = Request::builder().method(method).uri(gateway.url("/"));
+        let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+        let response = within_timeout(response).await.unwrap();
+        assert_eq!(response.status(), 400, "{method}");
+        assert_eq!(response.headers()["x-proxy-error"], "bad_request");
     }
     upstream.assert_no_more_requests().await;
 }

@@ -4,7 +4,7 @@
 //! every other separator, to `_`. They read `citrix_customerid` as `Citrix-CustomerId`.
 
 /// Names that authenticate, select a customer or frame a message, in lower case without separators.
-const GUARDED: [&str; 25] = [
+const GUARDED: [&str; 35] = [
     "authorization",
     "citrixcustomerid",
     "citrixinstanceid",
@@ -22,13 +22,23 @@ const GUARDED: [&str; 25] = [
     "te",
     "trailer",
     "transferencoding",
+    "trueclientip",
     "upgrade",
     "via",
     "xapikey",
+    "xclientip",
+    "xclusterclientip",
+    "xhost",
     "xhttpmethod",
     "xhttpmethodoverride",
     "xmethodoverride",
+    "xoriginalforwardedfor",
+    "xoriginalhost",
+    "xoriginalmethod",
+    "xoriginaluri",
     "xoriginalurl",
+    "xoverrideurl",
+    "xrealip",
     "xrewriteurl",
 ];
 /// Prefix of further guarded names.
@@ -72,6 +82,9 @@ mod tests {
             "transfer_encoding",
             "x_http_method_override",
             "host_",
+            "x_host",
+            "x_real_ip",
+            "x_original_uri",
         ] {
             assert!(is_lookalike(name), "{name}");
         }

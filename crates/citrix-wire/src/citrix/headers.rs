@@ -28,7 +28,8 @@ pub const TRANSACTION_IDS: [HeaderName; 3] = [
 ];
 
 /// Returns `true` if a caller's field is not forwarded to Citrix (interface §4.1): credentials for
-/// the gateway, fields that proxies add, and those with which frameworks override method or path.
+/// the gateway, fields with a client's address, which proxies add, and those with which frameworks
+/// override method, path or host.
 pub fn is_gateway_only(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -36,6 +37,7 @@ pub fn is_gateway_only(name: &HeaderName) -> bool {
             | "customer"
             | "expect"
             | "forwarded"
+            | "true-client-ip"
             | "via"
             | "x-api-key"
             | "x-http-method"
