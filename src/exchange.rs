@@ -31,7 +31,7 @@ use crate::limit::QueueKey;
 use crate::observe::metrics::RouteMetrics;
 use crate::observe::spans::{Recording, Spans};
 use crate::observe::summary::RequestFacts;
-use crate::state::Snapshot;
+use crate::state::{HeldToken, Snapshot};
 use citrix_wire::forwarded;
 use citrix_wire::trace_context::TraceParent;
 use citrix_wire::transaction_id;
@@ -56,6 +56,8 @@ pub struct Exchange {
     ids: ExchangeIds,
     /// Index of the caller in the configuration, once authenticated; never set in anonymous mode.
     caller: Option<usize>,
+    /// `true` if `Authorization` has the credentials that admitted the request.
+    admitted_by_authorization: bool,
     /// `true` if the request presented a wrong secret.
     bad_secret: bool,
     customer: Option<HeaderValue>,
@@ -69,6 +71,8 @@ pub struct Exchange {
     timings: Timings,
     /// Number of times the request was sent.
     attempts: u32,
+    /// The token that Citrix's response must not contain.
+    sent_token: Option<Rc<HeldToken>>,
     response: ResponseRecord,
     /// `true` once the audit log has the rejection.
     rejection_audited: bool,
@@ -138,6 +142,7 @@ impl Exchange {
                 citrix: [None, None, None],
             },
             caller: None,
+            admitted_by_authorization: false,
             bad_secret: false,
             customer: None,
             route: None,
@@ -152,6 +157,7 @@ impl Exchange {
                 upstream_since: None,
             },
             attempts: 0,
+            sent_token: None,
             response: ResponseRecord {
                 status: None,
                 reason: None,
@@ -202,6 +208,26 @@ impl Exchange {
     /// Sets the index of the authenticated caller; `None` in anonymous mode.
     pub fn set_caller(&mut self, caller: Option<usize>) {
         self.caller = caller;
+    }
+
+    /// Returns `true` if `Authorization` has the credentials that admitted the request.
+    pub fn is_admitted_by_authorization(&self) -> bool {
+        self.admitted_by_authorization
+    }
+
+    /// Sets whether `Authorization` has the credentials that admitted the request.
+    pub fn set_admitted_by_authorization(&mut self, admitted: bool) {
+        self.admitted_by_authorization = admitted;
+    }
+
+    /// Sets the token of the request, so that it is removed from the response's trailers.
+    pub fn set_sent_token(&mut self, token: Rc<HeldToken>) {
+        self.sent_token = Some(token);
+    }
+
+    /// Returns the path of the request as the caller wrote it.
+    pub fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
     }
 
     /// Returns `true` if the request presented a wrong secret, so that its response must be
@@ -255,7 +281,7 @@ impl Exchange {
             caller: self.caller_name(),
             peer: self.peer,
             method: &self.method,
-            path: self.target.as_ref().map_or("", PathAndQuery::path),
+            path: self.path(),
             request_id: &self.ids.request,
             transaction_id: &self.ids.transaction,
         }

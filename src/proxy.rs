@@ -146,6 +146,6 @@ impl Proxy {
             live: &snapshot.live,
         };
         let sent = context.send(prepared, exchange).await?;
-        translate::translate(sent, &links)
+        translate::translate(sent, &links, exchange)
     }
 }

@@ -68,6 +68,11 @@ impl<'r> PresentedCredentials<'r> {
         }
     }
 
+    /// Returns `true` if the credentials are those of `Authorization`.
+    pub fn is_authorization(&self) -> bool {
+        matches!(self, Self::Basic(_) | Self::Bearer(_))
+    }
+
     /// Returns `true` if the credentials can only be meant for the gateway. A bearer token may be
     /// an old one of Citrix that a tool still sends.
     pub fn is_for_gateway(&self) -> bool {

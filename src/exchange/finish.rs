@@ -13,7 +13,9 @@ use super::{Exchange, access_log};
 use crate::error::{Failure, Reason};
 use crate::observe::metrics::NONE;
 use crate::observe::summary::{End, ExchangeSummary};
-use citrix_wire::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
+use citrix_wire::citrix::headers::{
+    CITRIX_TRANSACTION_ID, TRANSACTION_IDS, retain_response_trailers,
+};
 use citrix_wire::transaction_id::X_PROXY_REQUEST_ID;
 
 /// Status in logs and metrics of an exchange whose caller disconnected before the response, as in
@@ -88,6 +90,14 @@ impl Exchange {
             return response.map(|_| CallerResponseBody::new(BodySource::Generated(None), self));
         }
         response.map(|body| CallerResponseBody::new(BodySource::Generated(Some(body)), self))
+    }
+
+    /// Applies the rules for Citrix's header fields to its trailers.
+    pub(super) fn filter_trailers(&self, trailers: &mut HeaderMap) {
+        retain_response_trailers(trailers);
+        if let Some(token) = &self.sent_token {
+            token.remove_echoes(trailers);
+        }
     }
 
     fn finish_head(&mut self, status: StatusCode, headers: &mut HeaderMap) {

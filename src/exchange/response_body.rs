@@ -52,7 +52,7 @@ impl Body for CallerResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = self.get_mut();
-        let polled = match &mut this.source {
+        let mut polled = match &mut this.source {
             BodySource::Citrix(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
             BodySource::Generated(body) => body.take().map(|bytes| Ok(Frame::data(bytes))),
             BodySource::Failed(error) => error.take().map(Err),
@@ -64,8 +64,11 @@ impl Body for CallerResponseBody {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match &polled {
+        match &mut polled {
             Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    this.exchange.filter_trailers(trailers);
+                }
                 this.exchange.response.bytes +=
                     frame.data_ref().map_or(0, |data| data.len() as u64);
                 // Trailers are the last frame; the body is not polled after them.

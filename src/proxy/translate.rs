@@ -1,27 +1,35 @@
 //! Step 7: turns Citrix's response into the one for the caller.
 //!
 //! The gateway's own version and one `Content-Length` replace the upstream's, hop-by-hop fields and
-//! `Alt-Svc` are removed, links are rewritten; everything else is forwarded unchanged.
+//! policies for Citrix's host name are removed, links and the scope of cookies are rewritten;
+//! everything else is forwarded unchanged.
 
 mod links;
 
-use http::header::ALT_SVC;
-use http::{HeaderMap, HeaderName, Response, Version};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Response, Version};
 
 use super::send::Sent;
 use crate::error::{Failure, Reason};
+use crate::exchange::Exchange;
 use crate::exchange::body::ForwardedBody;
-use crate::state::HeldToken;
+use citrix_wire::citrix::headers::is_upstream_only;
 use citrix_wire::{hop_by_hop, response_framing};
 
 pub use self::links::LinkContext;
+
+const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 
 /// Translates a response head and wraps the body.
 ///
 /// # Errors
 /// `upstream_broken` for a final response with a 1xx status, such as 101, or for framing that cannot
 /// be forwarded.
-pub fn translate(sent: Sent, links: &LinkContext<'_>) -> Result<Response<ForwardedBody>, Failure> {
+pub fn translate(
+    sent: Sent,
+    links: &LinkContext<'_>,
+    exchange: &mut Exchange,
+) -> Result<Response<ForwardedBody>, Failure> {
     let Sent {
         mut response,
         token,
@@ -40,21 +48,14 @@ pub fn translate(sent: Sent, links: &LinkContext<'_>) -> Result<Response<Forward
     let headers = response.headers_mut();
     response_framing::normalize(headers)
         .map_err(|fault| Failure::new(Reason::UpstreamBroken, fault.to_string()))?;
-    hop_by_hop::remove(headers);
-    // It would direct the caller past the gateway.
-    headers.remove(ALT_SVC);
-    remove_echoed_token(headers, &token);
-    Ok(links.rewrite(response, redirected_to.as_deref()))
-}
-
-/// Removes fields that contain the token, from an upstream that echoes request fields.
-fn remove_echoed_token(headers: &mut HeaderMap, token: &HeldToken) {
-    let echoes: Vec<HeaderName> = headers
-        .iter()
-        .filter(|(_, value)| token.occurs_in(value.as_bytes()))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in echoes {
-        headers.remove(&name);
+    hop_by_hop::remove_with(headers, is_upstream_only);
+    token.remove_echoes(headers);
+    exchange.set_sent_token(token);
+    if !exchange.is_admitted_by_authorization() {
+        // A shared cache may otherwise store the response (RFC 9111 section 3.5).
+        headers.entry(CACHE_CONTROL).or_insert(PRIVATE);
     }
+    let redirected_to = redirected_to.as_deref();
+    links.rewrite_cookies(headers, exchange.path(), redirected_to);
+    Ok(links.rewrite(response, redirected_to))
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::limits::CustomerLimits;
 use super::published::PublishedCustomer;
@@ -175,8 +175,15 @@ impl HeldToken {
         self.shared.generation()
     }
 
-    /// Returns `true` if a header value contains the token.
-    pub fn occurs_in(&self, value: &[u8]) -> bool {
-        self.shared.occurs_in(value)
+    /// Removes fields that contain the token, from an upstream that echoes request fields.
+    pub fn remove_echoes(&self, fields: &mut HeaderMap) {
+        let echoes: Vec<HeaderName> = fields
+            .iter()
+            .filter(|(_, value)| self.shared.occurs_in(value.as_bytes()))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in echoes {
+            fields.remove(&name);
+        }
     }
 }

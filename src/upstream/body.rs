@@ -17,7 +17,6 @@ use super::pool::PoolHandle;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::coding::CodingError;
-use citrix_wire::hop_by_hop;
 
 /// Maximum size of an unwanted response that is read so that its connection can be reused.
 const MAX_DISCARDED: u64 = 64 * 1024;
@@ -263,13 +262,7 @@ impl ResponseBody {
         if self.source_ended() || frame.is_trailers() {
             self.release();
         }
-        Poll::Ready(Some(Ok(match frame.into_trailers() {
-            Ok(mut trailers) => {
-                hop_by_hop::remove(&mut trailers);
-                Frame::trailers(trailers)
-            }
-            Err(frame) => frame,
-        })))
+        Poll::Ready(Some(Ok(frame)))
     }
 }
 

@@ -19,6 +19,7 @@ mod batch;
 mod browser_guard;
 mod callers;
 mod contract;
+mod cookies;
 mod corpus;
 mod customers;
 mod deploy;

@@ -1,8 +1,11 @@
 //! The response as the caller sees it (interface §4.2).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Request;
 
-use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get, within_timeout};
+use crate::callers::block;
+use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get, get_with, within_timeout};
 
 /// Returns the caller's response to `request` for an upstream `response`.
 async fn response_to(request: &str, response: &str) -> (Message, Gateway) {
@@ -15,13 +18,14 @@ async fn response_to(request: &str, response: &str) -> (Message, Gateway) {
 async fn rfc9110_7_6_1_hop_by_hop_and_nominated_response_fields_are_stripped() {
     let response = "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Private\r\nKeep-Alive: timeout=5\r\n\
         Proxy-Authenticate: Basic\r\nProxy-Connection: keep-alive\r\nTrailer: x\r\nUpgrade: h2c\r\n\
-        X-Private: 1\r\nAlt-Svc: h3=\":443\"\r\nX-Kept: yes\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
+        X-Private: 1\r\nAlt-Svc: h3=\":443\"\r\nX-Kept: yes\r\nCache-Control: no-cache\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
         Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 2\r\n\r\n{}";
     let (response, _gateway) =
         response_to("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", response).await;
     assert_eq!(
         response.names(),
         [
+            "cache-control",
             "citrix-transactionid",
             "content-length",
             "date",
@@ -36,6 +40,101 @@ async fn rfc9110_7_6_1_hop_by_hop_and_nominated_response_fields_are_stripped() {
         Some("Thu, 01 Jan 2026 00:00:00 GMT")
     );
     assert_eq!(response.fields("set-cookie"), ["a=1", "b=2"]);
+}
+
+/// Fields that hold for Citrix's host name, or that only the gateway sends.
+const UPSTREAM_ONLY: &str = "Strict-Transport-Security: max-age=31536000\r\n\
+    Public-Key-Pins: pin-sha256=\"x\"; max-age=1\r\nExpect-CT: max-age=1\r\nNEL: {}\r\n\
+    Report-To: {}\r\nAlt-Svc: h3=\":443\"\r\nX-Proxy-Error: token_unavailable\r\n";
+
+#[tokio::test]
+async fn policies_for_the_upstream_host_and_gateway_fields_are_stripped() {
+    for status in ["200 OK", "404 Not Found", "503 Service Unavailable"] {
+        let response = format!(
+            "HTTP/1.1 {status}\r\n{UPSTREAM_ONLY}X-Proxy-Request-Id: theirs\r\nX-Kept: yes\r\n\
+             Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        // A POST is sent once, whatever the status.
+        let request = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+        let (response, _gateway) = response_to(request, &response).await;
+        assert_eq!(
+            response.names(),
+            [
+                "cache-control",
+                "citrix-transactionid",
+                "content-length",
+                "date",
+                "x-kept",
+                "x-proxy-request-id"
+            ]
+        );
+        assert_ne!(
+            response.field("x-proxy-request-id").as_deref(),
+            Some("theirs")
+        );
+    }
+}
+
+#[tokio::test]
+async fn rfc9111_3_5_shared_caches_must_not_store_what_no_authorization_admitted() {
+    let secret = "c4nary-caller";
+    let network = "[[caller]]\nname = \"net\"\nnetworks = [\"127.0.0.0/8\"]\n";
+    let callers = block("a", secret, "") + network;
+    let basic = format!(
+        "Authorization: Basic {}\r\n",
+        STANDARD.encode(format!("a:{secret}"))
+    );
+    let bearer = format!("Authorization: Bearer {secret}\r\n");
+    let key = format!("X-Api-Key: {secret}\r\n");
+    let stale = "Authorization: CwsAuth Bearer=an-old-citrix-token\r\n";
+    for (callers, fields, sent, received) in [
+        ("", "", "", Some("private")),
+        ("", stale, "", Some("private")),
+        ("", "", "Cache-Control: public\r\n", Some("public")),
+        (&callers, "", "", Some("private")),
+        (&callers, stale, "", Some("private")),
+        (&callers, &key, "", Some("private")),
+        (&callers, &basic, "", None),
+        (&callers, &bearer, "", None),
+        (
+            &callers,
+            &key,
+            "Cache-Control: max-age=5\r\n",
+            Some("max-age=5"),
+        ),
+    ] {
+        let response = format!("HTTP/1.1 200 OK\r\n{sent}Content-Length: 2\r\n\r\n{{}}");
+        let upstream = Upstream::responding(response).await;
+        let gateway = Gateway::in_front_of(&upstream).with(callers).start().await;
+        let response = gateway.raw(get_with("/", fields)).await;
+        assert_eq!(
+            response.field("cache-control").as_deref(),
+            received,
+            "{fields}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_6_5_1_trailers_follow_the_rules_for_header_fields() {
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n{UPSTREAM_ONLY}\
+         X-Sum: 1\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nX-Proxy-Request-Id: theirs\r\n\
+         Set-Cookie: s=1\r\nLocation: https://api.cloud.com/\r\nConnection: X-Named\r\nX-Named: 1\r\n\r\n"
+    );
+    let upstream = Upstream::responding(response).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    for path in ["/", "/monitorodata/Machines"] {
+        let request = Request::get(gateway.url(path)).body(()).unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        let mut body = within_timeout(response).await.unwrap().into_body();
+        while let Some(data) = within_timeout(body.data()).await {
+            data.unwrap();
+        }
+        let trailers = within_timeout(body.trailers()).await.unwrap().unwrap();
+        assert!(trailers.keys().eq(["x-sum"]), "{path}: {trailers:?}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 //! ```text
 //! map        reversed route table                          LinkMap, LinkRewriter
 //! headers    Location, Content-Location, Link
+//! cookies    Domain and Path of Set-Cookie
 //! json       members with links in a streaming JSON body   JsonRewriter
 //!   search     finds the names of these members
 //!   pairs      name/value pairs in the Headers of a batch response
@@ -17,6 +18,7 @@
 //! ```
 
 mod body;
+mod cookies;
 mod headers;
 mod json;
 mod map;
@@ -29,6 +31,7 @@ mod text;
 mod tests;
 
 pub use body::BodyRewriter;
+pub use cookies::{CookieScope, rewrite_cookies};
 pub use headers::{add_strong_tags, rewrite_headers, strip_content_metadata};
 pub use json::JsonRewriter;
 pub use map::{LinkMap, LinkOutcome, LinkRewriter, LinkRoute, Splice};

@@ -39,6 +39,10 @@ pub(super) fn pick_caller(
             return Err(failure);
         }
     };
+    let has_secret = callers
+        .get(index)
+        .is_some_and(|caller| caller.secret.is_some());
+    exchange.set_admitted_by_authorization(has_secret && presented.is_authorization());
     browser_guard::reject_cross_site(callers, index, authority, headers)?;
     Ok(Some(index))
 }

@@ -1,6 +1,7 @@
-//! Rewrites links in responses, so that they point to the gateway (interface §4.2).
+//! Rewrites links and the scope of cookies in responses, so that both lead to the gateway
+//! (interface §4.2).
 
-use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION};
+use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
@@ -11,7 +12,8 @@ use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
 use citrix_wire::coding::ContentCoding;
 use citrix_wire::link_rewrite::{
-    BodyRewriter, LinkRewriter, rewrite_headers, strip_content_metadata,
+    BodyRewriter, CookieScope, LinkRewriter, rewrite_cookies, rewrite_headers,
+    strip_content_metadata,
 };
 
 /// Facts of a request on which the links in its response depend.
@@ -68,13 +70,47 @@ impl LinkContext<'_> {
         })
     }
 
+    /// Rewrites the scope of cookies in the response to a request for `path` at the gateway.
+    pub(super) fn rewrite_cookies(
+        &self,
+        headers: &mut HeaderMap,
+        path: &str,
+        redirected_to: Option<&Origin>,
+    ) {
+        if !headers.contains_key(SET_COOKIE) {
+            return;
+        }
+        let config = &self.picked.route.config;
+        // As the caller wrote it, since clients compare paths byte for byte; a retired address
+        // begins otherwise.
+        let prefix = path
+            .get(..config.prefix.len())
+            .filter(|written| written.eq_ignore_ascii_case(&config.prefix))
+            .unwrap_or(&config.prefix);
+        let kept = if config.strip_prefix { "" } else { prefix };
+        let scope = CookieScope {
+            request_path: path,
+            prefix,
+            upstream_path: &format!("{}{kept}", self.picked.destination.base_path),
+        };
+        let base = self.snapshot.live.public_url.as_deref().unwrap_or_default();
+        let map = self.snapshot.links(self.customer);
+        let links = LinkRewriter::new(map, base, self.sender(redirected_to));
+        rewrite_cookies(&links, scope, headers);
+    }
+
+    /// Returns the authority of the upstream that responded.
+    fn sender<'o>(&'o self, redirected_to: Option<&'o Origin>) -> &'o str {
+        redirected_to
+            .unwrap_or(&self.picked.destination.origin)
+            .authority
+            .as_str()
+    }
+
     /// Returns `None` if neither the configuration nor the request names the gateway.
     fn rewriter(&self, redirected_to: Option<&Origin>) -> Option<LinkRewriter> {
         let map = self.snapshot.links(self.customer);
-        let upstream = redirected_to
-            .unwrap_or(&self.picked.destination.origin)
-            .authority
-            .as_str();
+        let upstream = self.sender(redirected_to);
         if let Some(base) = &self.snapshot.live.public_url {
             return Some(LinkRewriter::new(map, base, upstream));
         }

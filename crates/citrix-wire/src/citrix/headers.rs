@@ -40,10 +40,20 @@ pub fn is_gateway_only(name: &HeaderName) -> bool {
             | "true-client-ip"
             | "via"
             | "x-api-key"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-forwarded"
+            | "x-host"
             | "x-http-method"
             | "x-http-method-override"
             | "x-method-override"
+            | "x-original-forwarded-for"
+            | "x-original-host"
+            | "x-original-method"
+            | "x-original-uri"
             | "x-original-url"
+            | "x-override-url"
+            | "x-real-ip"
             | "x-rewrite-url"
     ) || name.as_str().starts_with("x-forwarded-")
 }
@@ -69,6 +79,51 @@ pub fn remove_empty(headers: &mut HeaderMap, name: &HeaderName) -> bool {
         headers.append(name.clone(), value.clone());
     }
     !named.is_empty()
+}
+
+/// Returns `true` if a field of Citrix's response is not forwarded to the caller (interface §4.2):
+/// policies that hold for Citrix's host name, not for the gateway's, and fields of the gateway.
+pub fn is_upstream_only(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "alt-svc"
+            | "expect-ct"
+            | "nel"
+            | "public-key-pins"
+            | "public-key-pins-report-only"
+            | "report-to"
+            | "strict-transport-security"
+            | "x-proxy-error"
+            | "x-proxy-request-id"
+    )
+}
+
+/// Removes trailer fields of a response that would not be forwarded unchanged as header fields, or
+/// that are not permitted in trailers: hop-by-hop, framing, authentication, control and content
+/// fields (RFC 9110 section 6.5.1).
+pub fn retain_response_trailers(trailers: &mut HeaderMap) {
+    hop_by_hop::remove_with(trailers, |name| {
+        is_upstream_only(name)
+            || matches!(
+                name.as_str(),
+                "age"
+                    | "authorization"
+                    | "cache-control"
+                    | "content-encoding"
+                    | "content-length"
+                    | "content-location"
+                    | "content-range"
+                    | "content-type"
+                    | "expires"
+                    | "host"
+                    | "link"
+                    | "location"
+                    | "retry-after"
+                    | "set-cookie"
+                    | "vary"
+                    | "www-authenticate"
+            )
+    });
 }
 
 /// Removes trailer fields that would not be forwarded as header fields, that the gateway sets
@@ -177,6 +232,31 @@ mod tests {
                 "{values:?}"
             );
         }
+    }
+
+    #[test]
+    fn rfc9110_6_5_1_response_trailers_follow_the_header_rules() {
+        let kept = ["x-sum", "etag", "server-timing", "citrix-transactionid"];
+        let removed = [
+            "strict-transport-security",
+            "x-proxy-error",
+            "x-proxy-request-id",
+            "nel",
+            "set-cookie",
+            "location",
+            "content-length",
+            "keep-alive",
+            "x-named",
+        ];
+        let mut trailers: HeaderMap = kept
+            .iter()
+            .chain(&removed)
+            .map(|name| (HeaderName::from_static(name), "v".parse().unwrap()))
+            .collect();
+        trailers.insert("connection", "x-named".parse().unwrap());
+        retain_response_trailers(&mut trailers);
+        let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, kept);
     }
 
     #[test]

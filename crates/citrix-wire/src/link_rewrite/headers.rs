@@ -67,7 +67,7 @@ fn tags(list: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Rewrites all fields of a name in place.
-fn rewrite_each(
+pub(super) fn rewrite_each(
     headers: &mut HeaderMap,
     name: &HeaderName,
     mut rewrite: impl FnMut(&[u8]) -> Option<Vec<u8>>,

@@ -230,8 +230,33 @@ impl LinkRewriter {
         }
     }
 
+    /// Returns the gateway's path for `path` at the sender, if a route forwards there.
+    pub(super) fn gateway_path(&self, path: &str) -> Option<String> {
+        let target = self.map.target(self.sender?, path)?;
+        Some(format!("{}{}", target.prefix, &path[target.path.len()..]))
+    }
+
+    /// Returns `true` if a cookie's `Domain` is a known host or a domain above one (RFC 6265
+    /// section 5.1.3).
+    pub(super) fn is_known_domain(&self, domain: &str) -> bool {
+        let domain = domain
+            .strip_prefix('.')
+            .unwrap_or(domain)
+            .to_ascii_lowercase();
+        let above = |host: &str| {
+            domain.contains('.')
+                && host
+                    .strip_suffix(&*domain)
+                    .is_some_and(|rest| rest.ends_with('.'))
+        };
+        self.map
+            .origins
+            .keys()
+            .any(|origin| origin.host == domain || above(&origin.host))
+    }
+
     /// Returns the path of `base`, present if another proxy serves the gateway below a path.
-    fn base_path(&self) -> &str {
+    pub(super) fn base_path(&self) -> &str {
         let after_scheme = self.base.find("://").map_or(0, |at| at + 3);
         self.base[after_scheme..]
             .find('/')

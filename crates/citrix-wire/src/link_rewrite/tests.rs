@@ -1,4 +1,5 @@
 mod body;
+mod cookies;
 mod headers;
 mod json;
 mod map;
