@@ -10,6 +10,7 @@ use super::Exchange;
 use crate::exchange::body::ForwardedBody;
 use crate::observe::summary::End;
 use crate::upstream::body::ResponseBodyError;
+use crate::upstream::control_plane::sources;
 
 /// A response body that closes the record of its exchange when it ends or is dropped.
 pub struct CallerResponseBody {
@@ -78,7 +79,8 @@ impl Body for CallerResponseBody {
                 this.close_at_end();
             }
             Some(Err(error)) => {
-                this.exchange.response.cause = error.to_string();
+                let causes: Vec<_> = sources(error).map(ToString::to_string).collect();
+                this.exchange.response.cause = causes.join(": ");
                 this.exchange.close(End::Truncated);
             }
             None => this.exchange.close(End::Complete),
