@@ -5,10 +5,12 @@ pub mod control_plane;
 pub mod dial;
 mod exchange;
 pub mod framing;
+pub mod head_limit;
 pub mod http1;
 pub mod http2;
 pub mod origin;
 pub mod pool;
+mod source;
 pub mod tls;
 
 use std::future::Future;
@@ -17,42 +19,49 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Request;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::Reason;
 use crate::inbound::body::{BodyProgress, CallerBody};
 
+/// A failure of one of several libraries.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// An attempt without a response.
 #[derive(Debug)]
 pub enum AttemptError {
-    /// No byte of the request was sent; it can be resent on another connection.
-    Unsent {
-        /// The unchanged request.
-        request: Box<Request<CallerBody>>,
-        /// From hyper.
-        error: hyper::Error,
-    },
-    /// The upstream has not processed the request (HTTP/2 REFUSED_STREAM).
-    Refused(hyper::Error),
+    /// The upstream has certainly not processed the request, so that it can be resent on another
+    /// connection whatever the method: nothing of it was sent, the stream was refused, or a GOAWAY
+    /// names a lower last stream (RFC 9113 section 8.7). Nothing else decides this.
+    Unprocessed { body: UnsentBody, error: BoxError },
     /// The connection failed or the response was invalid HTTP. The upstream may have processed the
     /// request.
-    Broken(hyper::Error),
+    Broken(BoxError),
+    /// The response head exceeds the bound of [`head_limit`].
+    HeadTooLarge,
     /// No response head within `upstream.response_timeout`.
     TimedOut,
 }
 
-impl AttemptError {
-    /// Returns `true` if the connection was lost.
-    pub fn is_connection_lost(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Broken(_))
-    }
+/// The body of a request that was not processed.
+#[derive(Debug)]
+pub enum UnsentBody {
+    /// All of it.
+    Whole(CallerBody),
+    /// The part that had not been read; the first part may be in the replay buffer.
+    Rest(CallerBody),
+    /// All of it was read.
+    Nothing,
+}
 
+impl AttemptError {
     /// Returns the reason for the caller if there is no other attempt.
     pub fn reason(&self) -> Reason {
         match self {
             Self::TimedOut => Reason::UpstreamTimeout,
-            Self::Unsent { .. } | Self::Refused(_) | Self::Broken(_) => Reason::UpstreamBroken,
+            Self::Unprocessed { .. } | Self::Broken(_) | Self::HeadTooLarge => {
+                Reason::UpstreamBroken
+            }
         }
     }
 }

@@ -48,6 +48,11 @@ impl ReplayBuffer {
         *self = Self::default();
     }
 
+    /// Returns `true` if the rest of the body can be buffered as well.
+    pub fn may_grow(&self) -> bool {
+        !self.is_complete && self.capacity > 0
+    }
+
     /// Returns the body if all of it is buffered.
     pub fn complete_body(&self) -> Option<Vec<Bytes>> {
         self.is_complete.then(|| self.chunks.clone())

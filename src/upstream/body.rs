@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::BoxError;
 use super::http1::Http1;
 use super::pool::PoolHandle;
+use super::source::ResponseSource;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::coding::CodingError;
@@ -30,8 +31,8 @@ const MAX_PEEKED_FRAMES: usize = 64;
 pub enum ResponseBodyError {
     /// The upstream closed the connection, reset the stream or sent invalid framing.
     #[error("upstream truncated the response")]
-    Broken(#[source] hyper::Error),
-    /// The data ended before `Content-Length`, or without END_STREAM.
+    Broken(#[source] BoxError),
+    /// The data ended before `Content-Length`.
     #[error("upstream ended the response before its end")]
     Incomplete,
     /// No data for `upstream.idle_timeout`.
@@ -51,7 +52,7 @@ pub enum ResponseBodyError {
 /// end is an error.
 pub struct ResponseBody {
     /// `None` once it has ended.
-    inner: Option<Incoming>,
+    inner: Option<ResponseSource>,
     /// HTTP/1.1 only: the connection, which must be polled for data.
     connection: Option<Box<Http1>>,
     /// The request body, which may be incomplete when the response is complete.
@@ -69,7 +70,7 @@ impl ResponseBody {
     /// `has_content` is `false` if none follows the head whatever its fields say: for HEAD, 204 and
     /// 304.
     pub(super) fn new(
-        inner: Incoming,
+        inner: ResponseSource,
         has_content: bool,
         connection: Option<Box<Http1>>,
         upload: Option<Rc<BodyProgress>>,
@@ -77,11 +78,7 @@ impl ResponseBody {
     ) -> Self {
         let idle_limit = pool.pool.idle_timeout();
         let mut body = Self {
-            remaining: if has_content {
-                inner.size_hint().exact()
-            } else {
-                Some(0)
-            },
+            remaining: if has_content { inner.length() } else { Some(0) },
             inner: Some(inner),
             peeked: VecDeque::new(),
             connection,
@@ -164,29 +161,28 @@ impl ResponseBody {
 
     /// Returns `true` at the end, which a fulfilled `Content-Length` is, whatever frames follow.
     fn source_ended(&self) -> bool {
-        self.remaining == Some(0) || self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.remaining == Some(0)
+            || self
+                .inner
+                .as_ref()
+                .is_none_or(ResponseSource::is_end_stream)
     }
 
-    /// Returns `true` if the body is complete after its last frame. hyper ends an HTTP/2 body without
-    /// an error at RST_STREAM and GOAWAY with NO_ERROR, which complete nothing (RFC 9113 section 8.1).
+    /// Returns `true` if the body is complete after its last frame. An end without END_STREAM is an
+    /// error of its source.
     fn ended_complete(&self) -> bool {
-        let is_http2 = self.connection.is_none();
         self.remaining.is_none_or(|left| left == 0)
-            && (!is_http2 || self.inner.as_ref().is_none_or(Incoming::is_end_stream))
     }
 
-    fn poll_inner(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(&mut *inner).poll_frame(cx);
+        let polled = inner.poll_frame(cx);
         match (&mut self.connection, polled) {
             (Some(connection), Poll::Pending) => {
                 connection.drive(cx);
-                Pin::new(inner).poll_frame(cx)
+                inner.poll_frame(cx)
             }
             (_, polled) => polled,
         }
@@ -220,8 +216,8 @@ async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, poo
 }
 
 /// Waits for the end of an HTTP/2 stream whose bytes have all arrived.
-async fn read_end(mut inner: Incoming, limit: Duration, pool: PoolHandle) {
-    let end = poll_fn(|cx| Pin::new(&mut inner).poll_frame(cx).map(drop));
+async fn read_end(mut inner: ResponseSource, limit: Duration, pool: PoolHandle) {
+    let end = poll_fn(|cx| inner.poll_frame(cx).map(drop));
     // On a timeout or error the stream is reset. The caller has the response.
     let _ = timeout(limit, end).await;
     drop(pool);

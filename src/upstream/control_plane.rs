@@ -144,12 +144,13 @@ impl ControlClient {
                 .timer(TokioTimer::new())
                 .handshake(TokioIo::new(io))
                 .await
-                .map_err(ConnectError::Http)?;
+                .map_err(|error| ConnectError::Http(error.into()))?;
             self.drive(connection);
             sender.send_request(request).await
         } else {
             let handshake = http1::Builder::new().handshake(TokioIo::new(io)).await;
-            let (mut sender, connection) = handshake.map_err(ConnectError::Http)?;
+            let (mut sender, connection) =
+                handshake.map_err(|error| ConnectError::Http(error.into()))?;
             self.drive(connection);
             sender.send_request(in_origin_form(request)).await
         };

@@ -26,6 +26,7 @@ use tokio_rustls::client::TlsStream;
 use crate::config::ConnectProxy;
 use crate::tls::ALPN_H2;
 use crate::tls::fault::TlsFault;
+use crate::upstream::BoxError;
 
 pub use egress::DialConfig;
 
@@ -83,7 +84,7 @@ pub enum ConnectError {
     Tls(#[source] io::Error),
     /// The HTTP/2 handshake failed.
     #[error("HTTP handshake failed")]
-    Http(#[source] hyper::Error),
+    Http(#[source] BoxError),
     /// `upstream.connect_timeout` passed.
     #[error("timed out after {} (upstream.connect_timeout)", humantime::format_duration(*.0))]
     Timeout(Duration),

@@ -4,6 +4,7 @@ use http::{Method, Request, Response};
 
 use super::body::ResponseBody;
 use super::pool::{Lease, PooledConnection};
+use super::source::ResponseSource;
 use super::{AttemptError, ResponseDeadline};
 use crate::inbound::body::CallerBody;
 use citrix_wire::response_framing::may_have_content;
@@ -14,33 +15,39 @@ impl Lease {
     /// # Errors
     /// When there is no response head.
     pub async fn exchange(
-        mut self,
+        self,
         request: Request<CallerBody>,
         deadline: &ResponseDeadline,
     ) -> Result<Response<ResponseBody>, AttemptError> {
         let is_head = request.method() == Method::HEAD;
-        let outcome = match &mut self.connection {
-            PooledConnection::Http1(connection) => connection.exchange(request, deadline).await,
-            PooledConnection::Http2(connection) => {
-                deadline.bound(connection.exchange(request)).await
-            }
-        };
-        if let (Err(AttemptError::TimedOut), PooledConnection::Http2(own)) =
-            (&outcome, &self.connection)
-        {
-            // The connection may be broken, and the next request must not time out as well.
-            self.pool.pool.remove_http2(self.pool.origin, own);
-        }
-        let response = outcome?;
         let Self {
             connection, pool, ..
         } = self;
-        let http1 = match connection {
-            PooledConnection::Http1(connection) => Some(connection),
-            PooledConnection::Http2(_) => None,
+        let (head, source, http1) = match connection {
+            PooledConnection::Http1(mut connection) => {
+                let response = connection.exchange(request, deadline).await?;
+                let (head, body) = response.into_parts();
+                (head, ResponseSource::Http1(body), Some(connection))
+            }
+            PooledConnection::Http2(stream) => {
+                let traffic = stream.connection();
+                let exchange = stream.exchange(request, pool.pool.idle_timeout());
+                let response = deadline.bound(exchange).await.inspect_err(|error| {
+                    // The connection may be broken or not accept requests, and the next one must
+                    // not fail as well.
+                    if matches!(
+                        error,
+                        AttemptError::TimedOut | AttemptError::Unprocessed { .. }
+                    ) {
+                        pool.pool.retire_http2(pool.origin, &traffic);
+                    }
+                })?;
+                let (head, body) = response.into_parts();
+                (head, ResponseSource::Http2(Box::new(body)), None)
+            }
         };
-        let has_content = !is_head && may_have_content(response.status());
-        let upload = deadline.upload();
-        Ok(response.map(|incoming| ResponseBody::new(incoming, has_content, http1, upload, pool)))
+        let has_content = !is_head && may_have_content(head.status);
+        let body = ResponseBody::new(source, has_content, http1, deadline.upload(), pool);
+        Ok(Response::from_parts(head, body))
     }
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{AttemptError, ResponseDeadline};
+use super::{AttemptError, ResponseDeadline, UnsentBody, head_limit};
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::{ConnectError, UpstreamIo};
 
@@ -56,7 +57,7 @@ impl Http1 {
             .max_buf_size(READ_BUFFER)
             .handshake(TokioIo::new(io))
             .await
-            .map_err(ConnectError::Http)?;
+            .map_err(|error| ConnectError::Http(error.into()))?;
         let now = Instant::now();
         Ok(Box::new(Self {
             sender,
@@ -121,15 +122,12 @@ impl Http1 {
             match response.as_mut().poll(cx) {
                 Poll::Ready(Ok(response)) => {
                     self.keep_alive = announced_timeout(response.headers());
-                    Poll::Ready(Ok(response))
+                    Poll::Ready(match head_limit::check(response.headers()) {
+                        Ok(()) => Ok(response),
+                        Err(_) => Err(AttemptError::HeadTooLarge),
+                    })
                 }
-                Poll::Ready(Err(mut failed)) => Poll::Ready(Err(match failed.take_message() {
-                    Some(request) => AttemptError::Unsent {
-                        request: Box::new(request),
-                        error: failed.into_error(),
-                    },
-                    None => AttemptError::Broken(failed.into_error()),
-                })),
+                Poll::Ready(Err(failed)) => Poll::Ready(Err(attempt_error(failed))),
                 Poll::Pending => {
                     let timer = self
                         .timer
@@ -141,6 +139,18 @@ impl Http1 {
             }
         })
         .await
+    }
+}
+
+fn attempt_error(mut failed: TrySendError<Request<CallerBody>>) -> AttemptError {
+    match failed.take_message() {
+        // hyper returns a request of which it has written nothing.
+        Some(request) => AttemptError::Unprocessed {
+            body: UnsentBody::Whole(request.into_body()),
+            error: failed.into_error().into(),
+        },
+        None if failed.error().is_parse_too_large() => AttemptError::HeadTooLarge,
+        None => AttemptError::Broken(failed.into_error().into()),
     }
 }
 

@@ -1,18 +1,35 @@
-//! An HTTP/2 connection to an upstream: one per worker and origin, shared by all its requests.
+//! HTTP/2 connections to upstreams, each shared by many requests of a worker.
+//!
+//! On the `h2` crate itself: hyper's client discloses neither a request that it could not send, nor
+//! the peer's stream limit, and ends a response cleanly that the upstream reset.
 
-use std::cell::Cell;
-use std::future::Future;
+mod body;
+mod traffic;
+mod upload;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+use h2::{Reason, RecvStream};
+use http::uri::Authority;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::Instant;
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout};
 
-use super::AttemptError;
+pub use self::body::Http2Body;
+pub use self::traffic::Traffic;
+use self::traffic::{Recorded, Silence, Watchdog};
+use self::upload::Upload;
+use super::head_limit;
+use super::{AttemptError, UnsentBody};
 use crate::inbound::body::CallerBody;
-use crate::upstream::dial::{ConnectError, UpstreamIo};
+use crate::upstream::dial::ConnectError;
 
 /// Bytes of one response that are buffered for its caller.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -20,25 +37,30 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Maximum frame size; larger than the default, for fewer frames.
 const MAX_FRAME_BYTES: u32 = 64 * 1024;
+/// Request bytes of one stream that are buffered for the upstream.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Header sections up to this size fail one exchange only; beyond four times of it, `h2` closes the
+/// connection. Several times `head_limit`, since `h2` also limits the number of CONTINUATION frames
+/// by it.
+const MAX_DECODED_HEAD: u32 = 1024 * 1024;
+/// Timeout for the upstream's first SETTINGS frame, without which its stream limit is unknown.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that carries many exchanges.
 #[derive(Clone)]
 pub struct Http2 {
-    sender: SendRequest<CallerBody>,
-    /// It has carried an exchange.
-    pub(super) used: Rc<Cell<bool>>,
-    /// Time at which it was opened.
-    pub born: Instant,
+    sender: SendRequest<Bytes>,
+    traffic: Rc<Traffic>,
+    /// Time at which an eviction first saw it idle.
+    idle_since: Option<Instant>,
 }
 
-/// Spawns hyper's tasks on the worker's thread.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
+/// The right to one stream of a connection.
+pub struct Http2Stream {
+    sender: SendRequest<Bytes>,
+    traffic: Rc<Traffic>,
+    /// The response is complete, or the upstream has ended it.
+    responded: bool,
 }
 
 impl Http2 {
@@ -46,65 +68,221 @@ impl Http2 {
     ///
     /// # Errors
     /// When the handshake fails.
-    pub async fn open(io: UpstreamIo) -> Result<Self, ConnectError> {
-        let (sender, connection) = Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
+    pub async fn open<T>(io: T, upstream: &Authority) -> Result<Self, ConnectError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let traffic = Traffic::new();
+        let recorded = Recorded {
+            io,
+            traffic: Rc::clone(&traffic),
+        };
+        let (sender, mut connection) = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME_BYTES)
-            .handshake(TokioIo::new(io))
+            .max_header_list_size(MAX_DECODED_HEAD)
+            .max_send_buffer_size(SEND_BUFFER)
+            .enable_push(false)
+            .handshake(recorded)
             .await
-            .map_err(ConnectError::Http)?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "HTTP/2 connection to an upstream failed");
-            }
+            .map_err(|error| ConnectError::Http(error.into()))?;
+        let settings = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if traffic.heard.get() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         });
+        // On a timeout the limit applies once it arrives.
+        if let Ok(Some(ended)) = timeout(SETTINGS_TIMEOUT, settings).await {
+            let closed = || "closed by the upstream".into();
+            return Err(ConnectError::Http(
+                ended.err().map_or_else(closed, Into::into),
+            ));
+        }
+        let watched = run(connection, Rc::clone(&traffic), upstream.clone());
+        tokio::task::spawn_local(watched);
         Ok(Self {
             sender,
-            used: Rc::default(),
-            born: Instant::now(),
+            traffic,
+            idle_since: None,
         })
     }
 
-    /// Returns `true` if it can carry another request.
-    pub(super) fn is_alive(&self) -> bool {
-        !self.sender.is_closed()
+    /// Returns the time at which it was opened.
+    pub(super) fn born(&self) -> Instant {
+        self.traffic.born
     }
 
-    /// Sends a request and waits for the response head.
-    pub(super) async fn exchange(
-        &mut self,
-        request: Request<CallerBody>,
-    ) -> Result<Response<Incoming>, AttemptError> {
-        self.sender
-            .try_send_request(request)
-            .await
-            .map_err(|mut failed| match failed.take_message() {
-                Some(request) => AttemptError::Unsent {
-                    request: Box::new(request),
-                    error: failed.into_error(),
-                },
-                None => {
-                    let error = failed.into_error();
-                    if was_refused(&error) {
-                        AttemptError::Refused(error)
-                    } else {
-                        AttemptError::Broken(error)
-                    }
-                }
-            })
+    /// Returns `true` unless it has ended or its upstream has sent GOAWAY.
+    pub(super) fn is_alive(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
-}
 
-/// Returns `true` for REFUSED_STREAM: the request was not processed (RFC 9113 section 8.7).
-fn was_refused(error: &hyper::Error) -> bool {
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            return h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+    /// Returns `true` if it carries fewer streams than its upstream permits. Of an upstream that
+    /// permits none for now, one waits for the permission.
+    pub(super) fn has_capacity(&self) -> bool {
+        self.traffic.streams.get() < self.sender.current_max_send_streams().max(1)
+    }
+
+    /// Returns the time it has been idle, counted from the first eviction that saw it so.
+    pub(super) fn idle_time(&mut self, now: Instant) -> Duration {
+        if self.traffic.streams.get() > 0 {
+            self.idle_since = None;
+            return Duration::ZERO;
         }
-        next = cause.source();
+        now.duration_since(*self.idle_since.get_or_insert(now))
     }
-    false
+
+    /// Returns the number of streams in use.
+    pub(super) fn streams(&self) -> usize {
+        self.traffic.streams.get()
+    }
+
+    /// Returns the right to one stream.
+    pub(super) fn stream(&mut self) -> Http2Stream {
+        self.idle_since = None;
+        self.traffic.streams.set(self.traffic.streams.get() + 1);
+        Http2Stream {
+            sender: self.sender.clone(),
+            traffic: Rc::clone(&self.traffic),
+            responded: false,
+        }
+    }
+
+    /// Returns `true` if `stream` is one of this connection.
+    pub(super) fn carries(&self, traffic: &Rc<Traffic>) -> bool {
+        Rc::ptr_eq(&self.traffic, traffic)
+    }
 }
+
+/// Drives a connection until it ends or is silent for too long. Dropping it then fails its streams.
+async fn run<T>(
+    mut connection: Connection<Recorded<T>, Bytes>,
+    traffic: Rc<Traffic>,
+    upstream: Authority,
+) where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut watchdog = Watchdog::new(traffic, connection.ping_pong());
+    let ended = poll_fn(|cx| {
+        loop {
+            // First, because the thread may have been late to read.
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            match watchdog.poll_silent(cx) {
+                Poll::Ready(Silence::Pinged) => {}
+                Poll::Ready(Silence::TooLong) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    match ended.await {
+        None => tracing::warn!(
+            %upstream,
+            "upstream HTTP/2 connection silent while requests wait, PING included; abandoned"
+        ),
+        Some(Err(error)) => tracing::debug!(%upstream, %error, "upstream HTTP/2 connection failed"),
+        Some(Ok(())) => {}
+    }
+}
+
+impl Http2Stream {
+    /// Marks the connection as used, and returns `true` if it was before.
+    pub(super) fn mark_used(&self) -> bool {
+        self.traffic.used.replace(true)
+    }
+
+    /// Returns the identity of the connection.
+    pub(super) fn connection(&self) -> Rc<Traffic> {
+        Rc::clone(&self.traffic)
+    }
+
+    /// Sends a request and waits for the response head. The rest of the request body follows while
+    /// the response is read, with `idle_timeout`.
+    pub(super) async fn exchange(
+        mut self,
+        request: Request<CallerBody>,
+        idle_timeout: Duration,
+    ) -> Result<Response<Http2Body>, AttemptError> {
+        let (head, body) = request.into_parts();
+        let written = self.traffic.written.get();
+        self.traffic.request_sent();
+        let sent = self
+            .sender
+            .send_request(Request::from_parts(head, ()), body.is_end_stream());
+        let (mut response, stream) = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                return Err(AttemptError::Unprocessed {
+                    body: UnsentBody::Whole(body),
+                    error: error.into(),
+                });
+            }
+        };
+        let mut upload = (!body.is_end_stream()).then(|| Upload::new(body, stream));
+        let mut sending = upload.is_some();
+        let head = poll_fn(|cx| {
+            if let Some(upload) = upload.as_mut().filter(|_| sending)
+                && let Poll::Ready(sent) = upload.poll_send(cx)
+            {
+                sending = false;
+                if let Err(fault) = sent {
+                    return Poll::Ready(Err(AttemptError::Broken(fault)));
+                }
+            }
+            pin!(&mut response).poll(cx).map(Ok)
+        })
+        .await?;
+        match head {
+            Ok(response) => self.respond(response, upload.filter(|_| sending), idle_timeout),
+            Err(error) => {
+                self.responded = true;
+                let unwritten = error.is_io() && self.traffic.written.get() == written;
+                if unwritten || is_unprocessed(&error) {
+                    let body = upload.map_or(UnsentBody::Nothing, |upload| {
+                        UnsentBody::Rest(upload.into_body())
+                    });
+                    let error = error.into();
+                    return Err(AttemptError::Unprocessed { body, error });
+                }
+                Err(AttemptError::Broken(error.into()))
+            }
+        }
+    }
+
+    fn respond(
+        mut self,
+        response: Response<RecvStream>,
+        upload: Option<Upload>,
+        idle_timeout: Duration,
+    ) -> Result<Response<Http2Body>, AttemptError> {
+        if head_limit::check(response.headers()).is_err() {
+            self.responded = true;
+            return Err(AttemptError::HeadTooLarge);
+        }
+        let upload = upload
+            .map(|upload| tokio::task::spawn_local(upload.finish(idle_timeout)).abort_handle());
+        let (head, receive) = response.into_parts();
+        let body = Http2Body::new(receive, &head.headers, upload, self);
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+impl Drop for Http2Stream {
+    fn drop(&mut self) {
+        self.traffic.stream_ended(self.responded);
+    }
+}
+
+/// Returns `true` if the upstream has certainly not processed the request of the stream: it refused
+/// the stream, or its GOAWAY names a lower last stream (RFC 9113 section 8.7). `h2` reports a remote
+/// GOAWAY only to the streams above its last one.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+#[cfg(test)]
+mod tests;

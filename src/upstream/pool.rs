@@ -14,15 +14,18 @@ use futures_util::future::{Shared, WeakShared};
 use tokio::time::Instant;
 
 use super::http1::Http1;
-use super::http2::Http2;
+use super::http2::{Http2, Http2Stream, Traffic};
 use super::origin::Origin;
 use crate::config::{Live, UpstreamSettings as Settings};
 use crate::upstream::dial::{ConnectError, dial};
 
 /// Maximum number of idle connections per origin; others are closed when they are returned.
 const MAX_IDLE: usize = 256;
+/// Maximum number of HTTP/2 connections per origin. Beyond it, requests above the upstream's stream
+/// limit wait on these, within `upstream.response_timeout`.
+const MAX_HTTP2: usize = 256;
 /// Number of shared dials a lease waits for before it dials its own connection.
-const MAX_SHARED_DIALS: usize = 4;
+const MAX_SHARED_DIALS: usize = 16;
 
 /// The connections of one worker.
 pub struct Pool {
@@ -40,9 +43,10 @@ struct OriginPool {
         reason = "a connection moves between pool, lease and body; a box moves cheaply"
     )]
     idle: Vec<Box<Http1>>,
-    http2: Option<Http2>,
+    /// The oldest first. Another is opened when all are at the stream limit of their upstream.
+    http2: Vec<Http2>,
     /// The origin last chose HTTP/1.1. Then each request without an idle connection dials its own;
-    /// otherwise one dials for all, because HTTP/2 needs only one.
+    /// otherwise one dials for all, because HTTP/2 needs few.
     chose_http1: bool,
     dialling: Option<WeakShared<SharedDial>>,
 }
@@ -59,7 +63,7 @@ pub struct Lease {
 
 pub(super) enum PooledConnection {
     Http1(Box<Http1>),
-    Http2(Http2),
+    Http2(Http2Stream),
 }
 
 impl PooledConnection {
@@ -68,7 +72,7 @@ impl PooledConnection {
     fn mark_used(&mut self) -> bool {
         match self {
             Self::Http1(connection) => std::mem::replace(&mut connection.used, true),
-            Self::Http2(connection) => connection.used.replace(true),
+            Self::Http2(stream) => stream.mark_used(),
         }
     }
 }
@@ -126,11 +130,27 @@ impl Pool {
         self.dial(origin).await
     }
 
+    /// Returns a connection to `origin` for a request that another one failed. Pooled HTTP/1.1
+    /// connections become stale together; one of HTTP/2 that fails leaves the pool.
+    ///
+    /// # Errors
+    /// When none can be opened.
+    pub async fn lease_another(
+        self: &Rc<Self>,
+        origin: &Arc<Origin>,
+    ) -> Result<Lease, Arc<ConnectError>> {
+        if self.with(origin.id, |pool| pool.chose_http1) {
+            self.dial(origin).await
+        } else {
+            self.lease(origin).await
+        }
+    }
+
     /// Opens a connection to `origin`.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub async fn dial(self: &Rc<Self>, origin: &Origin) -> Result<Lease, Arc<ConnectError>> {
+    async fn dial(self: &Rc<Self>, origin: &Origin) -> Result<Lease, Arc<ConnectError>> {
         let connection = self.open(origin).await?;
         Ok(self.lend(connection, origin.id))
     }
@@ -161,11 +181,11 @@ impl Pool {
         let too_old = |born: Instant| now.saturating_duration_since(born) >= max_age;
         let http2 = self.with(origin, |pool| {
             pool.http2
-                .take_if(|connection| too_old(connection.born) || !connection.is_alive());
-            pool.http2.clone()
+                .retain_mut(|connection| !too_old(connection.born()) && connection.is_alive());
+            pool.http2_stream()
         });
-        if let Some(connection) = http2 {
-            return Some(PooledConnection::Http2(connection));
+        if let Some(stream) = http2 {
+            return Some(PooledConnection::Http2(stream));
         }
         // The youngest first, so that the others reach the age at which they are closed.
         while let Some(mut connection) = self.with(origin, |pool| pool.idle.pop()) {
@@ -177,17 +197,19 @@ impl Pool {
         None
     }
 
-    /// Opens a connection. One of HTTP/2 is added to the pool.
+    /// Opens a connection. One of HTTP/2 is added to the pool, where it has a stream for the
+    /// request that opens it.
     async fn open(&self, origin: &Origin) -> Result<PooledConnection, Arc<ConnectError>> {
         let limit = self.setting(|settings| settings.connect_timeout);
         let (io, http2) = dial(origin.dial_target(), &origin.dial_config, limit).await?;
         if http2 {
-            let connection = Http2::open(io).await?;
+            let mut connection = Http2::open(io, &origin.authority).await?;
+            let stream = connection.stream();
             self.with(origin.id, |pool| {
                 pool.chose_http1 = false;
-                pool.http2 = Some(connection.clone());
+                pool.http2.push(connection);
             });
-            Ok(PooledConnection::Http2(connection))
+            Ok(PooledConnection::Http2(stream))
         } else {
             self.with(origin.id, |pool| pool.chose_http1 = true);
             Ok(PooledConnection::Http1(Http1::open(io).await?))
@@ -230,10 +252,11 @@ impl Pool {
         });
     }
 
-    /// Removes `connection` unless another has replaced it.
-    pub(super) fn remove_http2(&self, origin: u64, connection: &Http2) {
-        let is_same = |pooled: &mut Http2| Rc::ptr_eq(&pooled.used, &connection.used);
-        self.with(origin, |pool| pool.http2.take_if(is_same));
+    /// Removes a connection, which closes after its last stream.
+    pub(super) fn retire_http2(&self, origin: u64, connection: &Rc<Traffic>) {
+        self.with(origin, |pool| {
+            pool.http2.retain(|pooled| !pooled.carries(connection));
+        });
     }
 
     /// Closes idle connections that are too old, idle for too long, closed, or to an origin that is
@@ -255,19 +278,36 @@ impl Pool {
             });
             // Requests in progress have their own handle; the connection closes after the last of
             // them.
-            pool.http2.take_if(|connection| {
-                now.duration_since(connection.born) >= settings.max_connection_age
-                    || !connection.is_alive()
+            pool.http2.retain_mut(|connection| {
+                now.duration_since(connection.born()) < settings.max_connection_age
+                    && connection.idle_time(now) < settings.pool_idle_timeout
+                    && connection.is_alive()
             });
         }
     }
 
     /// Returns the numbers of active and of idle connections.
     pub fn counts(&self) -> (i64, i64) {
-        let idle = |pool: &OriginPool| pool.idle.len() + usize::from(pool.http2.is_some());
+        let idle = |pool: &OriginPool| pool.idle.len() + pool.http2.len();
         let idle = self.origins.borrow().values().map(idle).sum::<usize>();
         let count = |number| i64::try_from(number).unwrap_or(i64::MAX);
         (count(self.active.get()), count(idle))
+    }
+}
+
+impl OriginPool {
+    /// Returns a stream of the first connection with capacity, so that the others become idle.
+    fn http2_stream(&mut self) -> Option<Http2Stream> {
+        let with_capacity = self
+            .http2
+            .iter_mut()
+            .position(|connection| connection.has_capacity());
+        let chosen = match with_capacity {
+            Some(first) => self.http2.get_mut(first),
+            None if self.http2.len() < MAX_HTTP2 => None,
+            None => self.http2.iter_mut().min_by_key(|pooled| pooled.streams()),
+        };
+        chosen.map(Http2::stream)
     }
 }
 

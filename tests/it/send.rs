@@ -2,6 +2,7 @@
 //! (interface §4.2).
 
 mod cloud;
+mod http2;
 mod regions;
 mod retry;
 mod truncation;

@@ -13,8 +13,9 @@ use crate::inbound::body::BodyProgress;
 use crate::state::{Customer, Destination};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
+use crate::upstream::head_limit::HeadTooLarge;
 use crate::upstream::pool::Lease;
-use crate::upstream::{AttemptError, ResponseDeadline};
+use crate::upstream::{AttemptError, BoxError, ResponseDeadline};
 
 /// Attempts for one response. Each after the first uses a new connection; more would only repeat
 /// what one has shown.
@@ -23,16 +24,21 @@ const MAX_ATTEMPTS: u32 = 3;
 /// The reason that there is no response.
 enum NoResponse {
     Connect(Arc<ConnectError>),
-    Attempt(AttemptError),
+    /// See [`AttemptError::Unprocessed`].
+    Unprocessed(BoxError),
+    /// See [`AttemptError::Broken`].
+    Broken(BoxError),
+    HeadTooLarge,
+    TimedOut,
 }
 
 impl SendContext<'_> {
     /// Sends until there is a response head or another attempt is not safe.
     ///
-    /// The upstream may close a pooled connection while a request is written to it. A request of
-    /// which nothing was written is sent again whatever it is; else a copy is sent if the method is
-    /// idempotent and there is no body (RFC 9110 section 9.2.2). A failure of a new connection is
-    /// final.
+    /// A request that was certainly not processed is sent again whatever it is, if its body is at
+    /// hand. The upstream may also close a pooled connection while a request is written to it; then
+    /// a copy is sent if the method is idempotent and there is no body (RFC 9110 section 9.2.2).
+    /// Any other failure is final.
     pub(super) async fn attempts(
         &self,
         mut outgoing: Outgoing,
@@ -71,7 +77,7 @@ impl SendContext<'_> {
                     .map(Response::status)
                     .map_err(AttemptError::reason),
             );
-            let error = match result {
+            let (error, again) = match result {
                 Ok(response) => {
                     return Ok(Sent {
                         response,
@@ -79,27 +85,34 @@ impl SendContext<'_> {
                         redirected_to: None,
                     });
                 }
-                Err(AttemptError::Unsent { request, .. }) if may_repeat => {
-                    outgoing = Outgoing::from_unsent(*request);
-                    continue;
-                }
-                Err(error) => error,
+                Err(AttemptError::Unprocessed { body, error }) => (
+                    NoResponse::Unprocessed(error),
+                    // Boxed, because it is rare.
+                    Box::pin(copy.unprocessed(body))
+                        .await
+                        .filter(|_| may_repeat),
+                ),
+                Err(AttemptError::Broken(error)) => (
+                    NoResponse::Broken(error),
+                    copy.outgoing().filter(|_| may_be_stale),
+                ),
+                Err(AttemptError::HeadTooLarge) => break NoResponse::HeadTooLarge,
+                Err(AttemptError::TimedOut) => break NoResponse::TimedOut,
             };
-            match copy.outgoing() {
-                Some(again) if may_be_stale && error.is_connection_lost() => outgoing = again,
-                _ => break NoResponse::Attempt(error),
+            match again {
+                Some(again) => outgoing = again,
+                None => break error,
             }
         };
         Err(error.into_failure(self.destination, upload.as_deref(), &deadline))
     }
 
-    /// Leases a connection. Pooled connections become stale together, so only the first attempt
-    /// uses one.
+    /// Leases a connection; after the first attempt, another one.
     async fn lease(&self, first: bool) -> Result<Lease, Arc<ConnectError>> {
         let origin = &self.destination.origin;
         // Boxed: dialling is rare and its future large.
         if !first {
-            return Box::pin(self.pool.dial(origin)).await;
+            return Box::pin(self.pool.lease_another(origin)).await;
         }
         match self.pool.reuse(origin).await {
             Some(lease) => Ok(lease),
@@ -139,19 +152,27 @@ impl NoResponse {
                 let detail = format!("no connection to {authority}: {error}; {}", error.advice());
                 Failure::new(Reason::UpstreamConnect, detail).with_source(error)
             }
-            Self::Attempt(AttemptError::TimedOut) => {
+            Self::TimedOut => {
                 let limit = humantime::format_duration(deadline.limit());
                 let detail = format!(
                     "no response head from {authority} within {limit} (upstream.response_timeout)"
                 );
                 Failure::new(Reason::UpstreamTimeout, detail)
             }
-            Self::Attempt(
-                AttemptError::Broken(error)
-                | AttemptError::Refused(error)
-                | AttemptError::Unsent { error, .. },
-            ) => {
-                let detail = format!("{authority} broke the connection before its response head");
+            Self::HeadTooLarge => {
+                let detail = format!("response of {authority}: {HeadTooLarge}");
+                Failure::new(Reason::UpstreamBroken, detail)
+            }
+            Self::Unprocessed(error) => {
+                let detail = format!(
+                    "{authority} refused the request or closed the connection before it; the request was not processed"
+                );
+                Failure::new(Reason::UpstreamBroken, detail).with_source(error)
+            }
+            Self::Broken(error) => {
+                let detail = format!(
+                    "{authority} broke the connection before its response head; the request may have been processed"
+                );
                 Failure::new(Reason::UpstreamBroken, detail).with_source(error)
             }
         }

@@ -7,9 +7,11 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Method, Request, Version};
 use http_body::Body;
+use http_body_util::BodyExt as _;
 
 use crate::inbound::body::{BodyProgress, CallerBody};
 use crate::state::{Destination, HeldToken};
+use crate::upstream::UnsentBody;
 use crate::upstream::framing::frame;
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::batch::BatchTemplate;
@@ -54,23 +56,6 @@ impl Outgoing {
             target: self.target.clone(),
             headers: self.headers.clone(),
             body: CallerBody::empty(),
-        }
-    }
-
-    /// Returns the request that hyper returned unsent.
-    pub(super) fn from_unsent(request: Request<CallerBody>) -> Self {
-        let (head, body) = request.into_parts();
-        // Both versions build the URI with a path.
-        let target = head
-            .uri
-            .into_parts()
-            .path_and_query
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Self {
-            method: head.method,
-            target,
-            headers: head.headers,
-            body,
         }
     }
 
@@ -137,6 +122,34 @@ impl ReplayCopy {
             Some(_) if self.batch.is_some() => CallerBody::placeholder(),
             Some(upload) => CallerBody::replayed(upload.replay_buffer.borrow().complete_body()?),
         };
+        Some(self.with_body(body))
+    }
+
+    /// Returns a request that was not processed again, if its whole body is at hand, for which the
+    /// rest may have to be read.
+    pub(super) async fn unprocessed(&self, body: UnsentBody) -> Option<Outgoing> {
+        match body {
+            UnsentBody::Whole(body) => return Some(self.with_body(body)),
+            UnsentBody::Rest(mut body) => {
+                while self.may_buffer_more() {
+                    match body.frame().await {
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) | None => break,
+                    }
+                }
+            }
+            UnsentBody::Nothing => {}
+        }
+        self.outgoing()
+    }
+
+    fn may_buffer_more(&self) -> bool {
+        self.upload
+            .as_ref()
+            .is_some_and(|upload| upload.replay_buffer.borrow().may_grow())
+    }
+
+    fn with_body(&self, body: CallerBody) -> Outgoing {
         let mut again = Outgoing {
             body,
             ..self.head.without_body()
@@ -145,7 +158,7 @@ impl ReplayCopy {
         if self.upload.is_some() && self.batch.is_none() {
             frame(&again.method, &mut again.headers, &again.body);
         }
-        Some(again)
+        again
     }
 
     /// Returns `true` if the method is idempotent (RFC 9110 section 9.2.2).
