@@ -277,6 +277,31 @@ async fn failure_of_a_get_or_head_is_retried_once_on_every_route() {
 }
 
 #[tokio::test]
+async fn failure_is_retried_for_http2_callers_and_in_regions() {
+    let upstream = busy_at_first(json("502 Bad Gateway", "", "{}")).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    let request = http::Request::get(gateway.url("/x")).body(()).unwrap();
+    let (response, _) = http2.send_request(request, true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    assert_eq!(replays(&gateway, "waited").await, 1.0);
+
+    let region = busy_at_first(json("504 Gateway Timeout", "", "{}")).await;
+    let route = format!(
+        "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",
+        region.url()
+    );
+    let gateway = Gateway::in_front_of(&upstream).with(&route).start().await;
+    let response = gateway.raw(get("/region/eu/monitorodata/x")).await;
+    assert_eq!(response.status(), 200);
+    let (first, second) = (region.request().await, region.request().await);
+    assert_eq!(
+        (first.line(), first.all_fields()),
+        (second.line(), second.all_fields())
+    );
+}
+
+#[tokio::test]
 async fn failure_of_one_request_holds_back_no_other() {
     let upstream = Upstream::scripted_by_request(|_, request| {
         if request.line().contains("/x/bad") {

@@ -74,21 +74,22 @@ impl JsonQuality {
     fn with(mut self, value: &str) -> Option<Self> {
         for range in value.split(',').map(str::trim) {
             let mut parts = range.split(';').map(str::trim);
-            let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let media_type = parts.next().unwrap_or_default();
+            let is = |name: &str| media_type.eq_ignore_ascii_case(name);
             let mut is_accepted = true;
             for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
                 if name.trim().eq_ignore_ascii_case("q") {
                     is_accepted = value.trim().parse::<f32>().ok()? > 0.0;
-                } else if is_json(&media_type) && !name.trim().eq_ignore_ascii_case("charset") {
+                } else if is_json(media_type) && !name.trim().eq_ignore_ascii_case("charset") {
                     return None;
                 }
             }
-            let specificity = match &*media_type {
-                "application/json" => 0,
-                "application/*" => 1,
-                "*/*" => 2,
-                other if other.starts_with("application/vnd.") && is_json(other) => return None,
-                _ => continue,
+            if starts_with(media_type, "application/vnd.") && is_json(media_type) {
+                return None;
+            }
+            let by_specificity = ["application/json", "application/*", "*/*"];
+            let Some(specificity) = by_specificity.into_iter().position(is) else {
+                continue;
             };
             let known = &mut self.0[specificity];
             *known = Some(known.unwrap_or(false) | is_accepted);
@@ -102,8 +103,16 @@ impl JsonQuality {
     }
 }
 
+/// Returns `true` for `application/json` and types with the suffix `+json` (RFC 6839 section 3.1).
 fn is_json(media_type: &str) -> bool {
-    media_type == "application/json" || media_type.ends_with("+json")
+    let suffix = media_type.rsplit('+').next().unwrap_or_default();
+    media_type.eq_ignore_ascii_case("application/json")
+        || suffix.len() < media_type.len() && suffix.eq_ignore_ascii_case("json")
+}
+
+fn starts_with(media_type: &str, prefix: &str) -> bool {
+    let start = media_type.get(..prefix.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 #[cfg(test)]
