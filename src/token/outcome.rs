@@ -143,24 +143,12 @@ impl Outcome {
             Self::Dns => {
                 "the token endpoint's host name does not resolve; check token_url and the resolver"
             }
-            Self::Tls => {
-                "the TLS handshake with the token endpoint failed; look for a proxy or firewall that blocks TLS 1.2 and 1.3"
-            }
-            Self::CertificateExpired => {
-                "the token endpoint's certificate has expired; check this machine's clock, and an inspecting proxy's certificate"
-            }
-            Self::CertificateNotYetValid => {
-                "the token endpoint's certificate is not yet valid; check this machine's clock, which may be behind"
-            }
-            Self::CertificateOtherHost => {
-                "the token endpoint's certificate is for another host; check token_url, the resolver, and proxies on the path"
-            }
-            Self::CertificateUntrusted => {
-                "the issuer of the token endpoint's certificate is not trusted; if a proxy inspects TLS, add its root certificate to upstream.ca_file"
-            }
-            Self::CertificateInvalid => {
-                "the token endpoint's certificate is invalid; it must be replaced on the server or an inspecting proxy"
-            }
+            Self::Tls
+            | Self::CertificateExpired
+            | Self::CertificateNotYetValid
+            | Self::CertificateOtherHost
+            | Self::CertificateUntrusted
+            | Self::CertificateInvalid => self.tls_advice(),
             Self::Timeout => {
                 "no response within token.request_timeout; Citrix is slow, or a firewall drops packets"
             }
@@ -215,6 +203,30 @@ impl Outcome {
             }
             Self::SecretUnreadable => {
                 "the client secret cannot be read; check that it exists and its permissions"
+            }
+        }
+    }
+
+    /// Returns the advice for a failed TLS handshake.
+    const fn tls_advice(self) -> &'static str {
+        match self {
+            Self::Tls => {
+                "the TLS handshake with the token endpoint failed; look for a proxy or firewall that blocks TLS 1.2 and 1.3"
+            }
+            Self::CertificateExpired => {
+                "the token endpoint's certificate has expired; check this machine's clock, and an inspecting proxy's certificate"
+            }
+            Self::CertificateNotYetValid => {
+                "the token endpoint's certificate is not yet valid; check this machine's clock, which may be behind"
+            }
+            Self::CertificateOtherHost => {
+                "the token endpoint's certificate is for another host; check token_url, the resolver, and proxies on the path"
+            }
+            Self::CertificateUntrusted => {
+                "the issuer of the token endpoint's certificate is not trusted; if a proxy inspects TLS, add its root certificate to upstream.ca_file"
+            }
+            _ => {
+                "the token endpoint's certificate is invalid; it must be replaced on the server or an inspecting proxy"
             }
         }
     }

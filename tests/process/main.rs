@@ -30,3 +30,4 @@ mod rules;
 mod signals;
 mod spans;
 mod token;
+mod upstream_certificates;
