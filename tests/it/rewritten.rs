@@ -6,9 +6,17 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::Request;
+use testkit::http2::{DATA, END_STREAM, Http2Upstream};
 
 use crate::harness::{Gateway, OK, Upstream, get, get_with, within_timeout};
 
+/// Method, status and `Content-Length` of responses without content over HTTP/2.
+const WITHOUT_CONTENT: [(&str, &str, Option<&str>); 4] = [
+    ("HEAD", "200", Some("99")),
+    ("POST", "202", Some("0")),
+    ("GET", "204", None),
+    ("GET", "304", Some("99")),
+];
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// Returns a page with a link to the next page.
@@ -197,6 +205,65 @@ async fn rfc9110_6_4_1_response_without_content_keeps_its_head() {
             "{head}"
         );
     }
+}
+
+#[tokio::test]
+async fn rfc9110_6_4_1_http2_response_without_content_keeps_its_head() {
+    let upstream = Http2Upstream::start().await;
+    let gateway = Gateway::with_api_url(&upstream.url())
+        .set("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", &upstream.ca_file())
+        .start()
+        .await;
+    let serve = async {
+        let mut wire = upstream.connection().await;
+        for (_, status, length) in WITHOUT_CONTENT {
+            // END_STREAM on the head, then on an empty frame.
+            for last in [true, false] {
+                let (stream, _) = wire.request().await;
+                let mut fields = vec![(":status", status), ("content-type", "application/json")];
+                fields.push(("content-encoding", "gzip"));
+                fields.extend(length.map(|length| ("content-length", length)));
+                let flags = if last { END_STREAM } else { 0 };
+                wire.write_fields(stream, &fields, flags).await;
+                if !last {
+                    wire.write(DATA, END_STREAM, stream, &[]).await;
+                }
+            }
+        }
+        wire
+    };
+    let call = async {
+        let mut http2 = gateway.http2().await;
+        for (method, _, length) in WITHOUT_CONTENT {
+            let request = Request::builder()
+                .method(method)
+                .uri(gateway.url("/monitorodata/Machines"));
+            let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+            let response = within_timeout(response).await.unwrap();
+            let field = |name| {
+                response
+                    .headers()
+                    .get(name)
+                    .map(|value| value.to_str().unwrap())
+            };
+            assert_eq!(
+                (field("content-length"), field("content-encoding")),
+                (length, Some("gzip"))
+            );
+            assert!(within_timeout(response.into_body().data()).await.is_none());
+            let request = get("/monitorodata/Machines").replace("GET", method);
+            let (response, rest) = gateway.raw_head(request).await;
+            assert_eq!(
+                (rest.as_slice(), response.has("transfer-encoding")),
+                (&b""[..], false)
+            );
+            assert!(response.has("content-encoding"));
+        }
+    };
+    let (_wire, ()) = tokio::join!(serve, call);
+    assert_eq!(upstream.connections(), 1);
+    let metrics = gateway.metrics().await;
+    assert!(!metrics.contains("code=\"499\""), "{metrics}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
+use testkit::http2::{DATA, END_STREAM, Http2Upstream};
 
 use crate::callers::block;
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get, get_with, within_timeout};
@@ -218,6 +219,7 @@ async fn rfc9110_8_6_empty_response_has_content_length_0() {
 }
 
 const REWRITTEN: &str = "/monitorodata/Machines";
+const REJECTED: Option<&str> = Some("rejected");
 
 #[tokio::test]
 async fn rfc9110_8_6_equal_content_lengths_become_one() {
@@ -286,6 +288,46 @@ async fn rfc9112_6_3_contradicting_content_lengths_return_502() {
                 let (head, _) = gateway.raw_head(get(path).replace("GET", "HEAD")).await;
                 assert_eq!(head.status(), 502, "{fields}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn rfc9113_8_1_1_content_lengths_over_http2_become_one_or_return_502() {
+    for (path, lengths, expected) in [
+        ("/", &["2", "2"][..], Some("2")),
+        ("/", &["2", "02"], Some("2")),
+        (REWRITTEN, &["2", "2"], None),
+        // h2 rejects a list.
+        ("/", &["2, 2"], REJECTED),
+        ("/", &["2", "3"], REJECTED),
+        (REWRITTEN, &["2", "3"], REJECTED),
+        ("/", &["+2"], REJECTED),
+    ] {
+        let upstream = Http2Upstream::start().await;
+        let gateway = Gateway::with_api_url(&upstream.url())
+            .set("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", &upstream.ca_file())
+            .start()
+            .await;
+        let serve = async {
+            let mut wire = upstream.connection().await;
+            let (stream, _) = wire.request().await;
+            let mut fields = vec![(":status", "200"), ("content-type", "application/json")];
+            fields.extend(lengths.iter().map(|length| ("content-length", *length)));
+            wire.write_fields(stream, &fields, 0).await;
+            wire.write(DATA, END_STREAM, stream, b"{}").await;
+            wire
+        };
+        let (response, _wire) = tokio::join!(gateway.raw(get(path)), serve);
+        if expected == REJECTED {
+            response.problem(502, "upstream_broken");
+        } else {
+            assert_eq!(response.text(), "{}", "{lengths:?}");
+            assert_eq!(
+                response.field("content-length").as_deref(),
+                expected,
+                "{lengths:?}"
+            );
         }
     }
 }
