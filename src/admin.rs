@@ -43,6 +43,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::callers::browser_guard;
@@ -110,7 +111,11 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => connections.serve(socket, peer, Arc::clone(&admin)),
+            Ok((socket, peer)) => {
+                connections.serve(socket, peer, Arc::clone(&admin));
+                // A request that has arrived is served before further connections evict its own.
+                yield_now().await;
+            }
             // The client disconnected first.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {

@@ -1,11 +1,12 @@
 //! Failed TLS handshakes: the reasons, their metric and a log line for each client.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use rustls::{AlertDescription, PeerIncompatible};
 
+use super::caller::CertificateError;
 use crate::system::log_limit::LogLimit;
 
 /// The reason why a TLS handshake failed: the label `reason` of `tls_handshake_failures_total`.
@@ -94,8 +95,11 @@ impl HandshakeFailure {
     /// Returns the reason of a handshake that ended with `error`.
     pub fn of(error: &io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        let source = error.get_ref().and_then(|source| source.downcast_ref());
-        match source {
+        let source = error.get_ref();
+        if source.is_some_and(|source| source.is::<CertificateError>()) {
+            return Self::ClientCertificate;
+        }
+        match source.and_then(|source| source.downcast_ref()) {
             Some(source) => Self::of_rustls(source),
             None => match error.kind() {
                 BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Self::Closed,
@@ -150,7 +154,7 @@ impl HandshakeFailure {
 pub struct HandshakeFailures {
     /// In the order of [`HandshakeFailure::ALL`].
     counters: Vec<IntCounter>,
-    lines: LogLimit<(Option<std::net::IpAddr>, HandshakeFailure)>,
+    lines: LogLimit<(Option<IpAddr>, HandshakeFailure)>,
 }
 
 impl HandshakeFailures {
@@ -222,6 +226,10 @@ mod tests {
             (
                 rustls(PeerIncompatible::NoCipherSuitesInCommon.into()),
                 "parameters",
+            ),
+            (
+                io::Error::other(CertificateError::Expired),
+                "client_certificate",
             ),
             (io::ErrorKind::UnexpectedEof.into(), "closed"),
             (io::Error::other("another"), "other"),

@@ -1,7 +1,11 @@
 //! Probes are served whatever other clients of the admin listener do.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::future::join_all;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 use crate::harness::{Gateway, OK, Upstream, Wire, get, wait_until};
 
@@ -16,7 +20,11 @@ async fn gateway(toml: &str) -> (Gateway, Upstream) {
 }
 
 async fn connect(gateway: &Gateway) -> Wire {
-    Wire::new(TcpStream::connect(gateway.admin_address()).await.unwrap())
+    let socket = TcpSocket::new_v4().unwrap();
+    // A few responses fill it.
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = gateway.admin_address().parse().unwrap();
+    Wire::new(socket.connect(address).await.unwrap())
 }
 
 /// Opens as many connections as the listener permits, and sends `bytes` on each.
@@ -84,9 +92,32 @@ async fn idle_connections_at_the_limit_give_way_to_probes_the_longest_idle_first
 #[tokio::test]
 async fn clients_that_never_read_at_the_limit_give_way_to_probes() {
     let (gateway, _upstream) = gateway("").await;
-    // Far more than the buffers of a socket hold.
-    let _unread = fill(&gateway, &KEEP_ALIVE.repeat(200)).await;
+    // More than the buffers of a socket hold.
+    let _unread = fill(&gateway, &KEEP_ALIVE.repeat(20)).await;
     assert_probes_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn flood_of_connections_does_not_evict_probes_before_they_are_served() {
+    let (gateway, _upstream) = gateway("").await;
+    let (address, stop) = (gateway.admin_address(), Arc::new(AtomicBool::new(false)));
+    let flood = std::thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || {
+            let mut silent = VecDeque::new();
+            while !stop.load(Ordering::Relaxed) {
+                silent.extend(std::net::TcpStream::connect(&address));
+                if silent.len() > 500 {
+                    silent.pop_front();
+                }
+            }
+        }
+    });
+    for _ in 0..50 {
+        assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
+    }
+    stop.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
 }
 
 #[tokio::test]
