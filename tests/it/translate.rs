@@ -427,3 +427,44 @@ async fn rfc9112_7_1_2_only_permitted_upstream_trailers_are_forwarded() {
     let (response, _gateway) = response_to(&get("/"), response).await;
     assert_eq!((response.text().as_str(), response.complete), ("{}", true));
 }
+
+#[tokio::test]
+async fn rules_for_fields_and_trailers_hold_for_http2_upstreams() {
+    let upstream = Http2Upstream::start().await;
+    let gateway = Gateway::in_front_of(&Upstream::refusing())
+        .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &upstream.url())
+        .with(&format!("[upstream]\nca_file = {:?}", upstream.ca_file()))
+        .start()
+        .await;
+    let echo = format!("CwsAuth Bearer={TOKEN}1");
+    let forbidden = [
+        ("strict-transport-security", "max-age=1"),
+        ("nel", "{}"),
+        ("x-proxy-error", "overloaded"),
+        ("x-echo", &echo),
+    ];
+    let serve = async {
+        let mut wire = upstream.connection().await;
+        let (stream, _) = wire.request().await;
+        let head = [&[(":status", "200"), ("x-kept", "1")], &forbidden[..]].concat();
+        wire.write_fields(stream, &head, 0).await;
+        wire.write(DATA, 0, stream, b"{}").await;
+        let trailers = [&[("x-sum", "1")], &forbidden[..]].concat();
+        wire.write_fields(stream, &trailers, END_STREAM).await;
+        wire
+    };
+    let mut http2 = gateway.http2().await;
+    let request = Request::get(gateway.url("/")).body(()).unwrap();
+    let (response, _) = http2.send_request(request, true).unwrap();
+    let (response, _wire) = tokio::join!(within_timeout(response), serve);
+    let (head, mut body) = response.unwrap().into_parts();
+    assert!(head.headers.contains_key("x-kept"));
+    while let Some(data) = within_timeout(body.data()).await {
+        data.unwrap();
+    }
+    let trailers = within_timeout(body.trailers()).await.unwrap().unwrap();
+    assert!(trailers.keys().eq(["x-sum"]), "{trailers:?}");
+    for (name, _) in forbidden {
+        assert!(!head.headers.contains_key(name), "{name}");
+    }
+}
