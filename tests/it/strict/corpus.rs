@@ -317,10 +317,6 @@ fn methods() -> Vec<Case> {
             format!("G\u{c9}T / HTTP/1.1\r\n{END}"),
         ),
         bare(
-            "a TLS handshake",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(),
-        ),
-        bare(
             "a PROXY line",
             format!("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET / HTTP/1.1\r\n{END}"),
         ),
