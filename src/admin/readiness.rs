@@ -16,7 +16,7 @@ use crate::token::status::{TokenState, TokenStatus};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Condition {
     Unusable,
-    /// Citrix rejects all requests, or token and login, although the token has not expired.
+    /// Citrix rejects the requests although the token has not expired.
     Rejected,
     /// The token belongs to another customer.
     OtherCustomer,
@@ -81,8 +81,7 @@ fn headline(rejected: usize, foreign: usize, customers: usize) -> String {
 fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (Condition, String) {
     let state = CustomerState {
         status: slot.status(),
-        rejection: slot.acceptance().rejection(),
-        revoked: slot.is_revoked(),
+        rejection: slot.rejection(),
     };
     let condition = state.condition(now);
     let name = state.name(condition, now);
@@ -101,15 +100,13 @@ fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (Condition, String
 struct CustomerState {
     status: TokenStatus,
     rejection: Option<Rejection>,
-    /// [`TokenSlot::is_revoked`]
-    revoked: bool,
 }
 
 impl CustomerState {
     fn condition(&self, now: SystemTime) -> Condition {
         match self.status.state(now) {
             TokenState::Unusable => Condition::Unusable,
-            _ if self.rejection.is_some() || self.revoked => Condition::Rejected,
+            _ if self.rejection.is_some() => Condition::Rejected,
             _ if self.status.other_customer.is_some() => Condition::OtherCustomer,
             TokenState::Stale => Condition::Stale,
             TokenState::Fresh => Condition::Fresh,
@@ -127,7 +124,7 @@ impl CustomerState {
         let (status, failure) = (&self.status, self.login_failure());
         let causes = match condition {
             Condition::Fresh => return None,
-            Condition::Rejected => [Some(self.rejected_cause()), failure],
+            Condition::Rejected => [self.rejection.as_ref().map(rejection), failure],
             Condition::OtherCustomer => [failure, None],
             Condition::Stale => [Some(self.stale_cause(failure, now)), None],
             Condition::Unusable => {
@@ -146,19 +143,6 @@ impl CustomerState {
         Some(causes.join("; "))
     }
 
-    fn rejected_cause(&self) -> String {
-        let Some(rejection) = &self.rejection else {
-            return format!("Citrix returned 401 for the current token; {REJECTION_ADVICE}");
-        };
-        format!(
-            "Citrix has returned {} to all {} requests since {}, the last at {}; {REJECTION_ADVICE}",
-            rejection.code.as_u16(),
-            rejection.requests,
-            rfc3339(rejection.since),
-            rfc3339(rejection.last),
-        )
-    }
-
     fn stale_cause(&self, failure: Option<String>, now: SystemTime) -> String {
         let cause = failure.unwrap_or_else(|| match self.status.on_old_secret {
             true => "no configured secret works".to_owned(),
@@ -175,6 +159,16 @@ impl CustomerState {
         let advice = outcome.advice();
         Some(format!("the last login failed ({outcome}: {advice})"))
     }
+}
+
+fn rejection(rejection: &Rejection) -> String {
+    format!(
+        "Citrix has returned {} to all requests since {} ({}, the last at {}); {REJECTION_ADVICE}",
+        rejection.code.as_u16(),
+        rfc3339(rejection.since),
+        rejection.requests,
+        rfc3339(rejection.last),
+    )
 }
 
 fn next_login(status: &TokenStatus) -> String {
@@ -223,7 +217,6 @@ mod tests {
         CustomerState {
             status,
             rejection: None,
-            revoked: false,
         }
     }
 
@@ -303,8 +296,8 @@ mod tests {
             })
         };
         let cause = format!(
-            "Citrix has returned 403 to all 12 requests since 1970-01-01T00:00:01Z, \
-             the last at 1970-01-01T00:00:09Z; {REJECTION_ADVICE}"
+            "Citrix has returned 403 to all requests since 1970-01-01T00:00:01Z \
+             (12, the last at 1970-01-01T00:00:09Z); {REJECTION_ADVICE}"
         );
         let expected = (Condition::Rejected, "rejected", Some(cause.clone()));
         check(&rejected(state(fresh())), expected);
@@ -313,13 +306,6 @@ mod tests {
             &rejected(state(failing())),
             (Condition::Rejected, "rejected", both),
         );
-        let revoked = CustomerState {
-            revoked: true,
-            ..state(failing())
-        };
-        let cause =
-            format!("Citrix returned 401 for the current token; {REJECTION_ADVICE}; {FAILED}");
-        check(&revoked, (Condition::Rejected, "rejected", Some(cause)));
         // Without a token, no request is sent.
         check(
             &rejected(state(status(fail))),

@@ -27,8 +27,6 @@ const MAX_FORBIDDEN: usize = 16;
 /// Time for which such a scope is remembered.
 const FORBIDDEN_TIME: Duration = Duration::from_hours(24);
 
-/// No response yet that shows whether requests are accepted.
-const UNKNOWN: u8 = 0;
 /// The last conclusive response was a success.
 const ACCEPTED: u8 = 1;
 /// The last conclusive response was a rejection.
@@ -38,6 +36,7 @@ const REJECTED: u8 = 2;
 /// only the first after a rejection locks.
 #[derive(Debug, Default)]
 pub struct Acceptance {
+    /// [`ACCEPTED`], [`REJECTED`], or 0 before the first conclusive response.
     state: AtomicU8,
     history: Mutex<History>,
     metrics: OnceLock<RejectionMetrics>,
@@ -104,13 +103,14 @@ impl Acceptance {
         begun
     }
 
-    /// Returns the rejections in a row if the customer counts as rejected.
-    pub fn rejection(&self) -> Option<Rejection> {
-        if self.state.load(Ordering::Relaxed) == UNKNOWN {
+    /// Returns the rejections in a row if the customer counts as rejected; with `is_conclusive`,
+    /// however few they are.
+    pub(super) fn rejection(&self, is_conclusive: bool) -> Option<Rejection> {
+        if self.state.load(Ordering::Relaxed) != REJECTED {
             return None;
         }
         let streak = self.lock().streak?;
-        streak.reported.then_some(streak.rejection)
+        (streak.reported || is_conclusive).then_some(streak.rejection)
     }
 
     fn lock(&self) -> MutexGuard<'_, History> {
@@ -246,7 +246,7 @@ mod tests {
         for response in responses {
             record(&acceptance, start, *response);
         }
-        acceptance.rejection()
+        acceptance.rejection(false)
     }
 
     /// `count` rejections of one scope, one a second.
@@ -304,6 +304,21 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn one_rejection_is_enough_if_it_is_conclusive() {
+        let (acceptance, start) = (Acceptance::default(), Instant::now());
+        assert_eq!(acceptance.rejection(true), None);
+        record(&acceptance, start, (0, A, None));
+        assert_eq!(acceptance.rejection(true), None);
+        record(&acceptance, start, (5, A, Some(UNAUTHORIZED)));
+        assert_eq!(acceptance.rejection(false), None);
+        let rejection = acceptance.rejection(true);
+        assert_eq!(
+            rejection.map(|it| (it.since, it.requests)),
+            Some((at(5), 1))
+        );
     }
 
     #[test]

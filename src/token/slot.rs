@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::acceptance::Acceptance;
+use super::acceptance::{Acceptance, Rejection};
 use super::outcome::Outcome;
 use super::status::TokenStatus;
 use crate::limit::permits::PermitCounter;
@@ -158,6 +158,19 @@ impl TokenSlot {
     /// Returns whether Citrix accepts requests with this credential's tokens.
     pub const fn acceptance(&self) -> &Acceptance {
         &self.acceptance
+    }
+
+    /// Returns the requests that Citrix rejected since the last success, if it rejects the customer.
+    pub fn rejection(&self) -> Option<Rejection> {
+        self.acceptance.rejection(self.is_revoked())
+    }
+
+    /// Returns `true` if Citrix rejected the newest token with 401, and the last login as well: the
+    /// API client was revoked or its secret replaced.
+    fn is_revoked(&self) -> bool {
+        let status = self.status.borrow();
+        let failure = status.current_failure();
+        failure.is_some_and(|failure| failure.outcome.rejects_secret()) && self.is_rejected()
     }
 
     /// Returns a snapshot of the status.
@@ -331,14 +344,6 @@ impl TokenSlot {
     pub(super) fn is_rejected(&self) -> bool {
         let generation = self.generation();
         generation > 0 && self.rejected.load(Ordering::Acquire) >= generation
-    }
-
-    /// Returns `true` if Citrix rejected the newest token with 401, and the last login as well: the
-    /// API client was revoked or its secret replaced.
-    pub(crate) fn is_revoked(&self) -> bool {
-        let status = self.status.borrow();
-        let failure = status.current_failure();
-        failure.is_some_and(|failure| failure.outcome.rejects_secret()) && self.is_rejected()
     }
 
     /// Returns `true` if a 401 or an operator requires a login before the scheduled one.

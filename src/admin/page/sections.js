@@ -10,7 +10,7 @@ const FEW = 12;
 
 /** Returns whether Citrix rejects the requests of a customer that has a token. */
 function isRejected(token) {
-  return token.state !== "unusable" && (token.rejection !== null || token.token_rejected);
+  return token.state !== "unusable" && token.rejection !== null;
 }
 
 /** Returns whether a token that is not rejected, so far, belongs to another customer. */
@@ -94,12 +94,10 @@ function token(one, now) {
 }
 
 function rejection(token, now) {
-  if (token.state === "unusable") return null;
-  if (token.rejection !== null) {
-    const { code, requests, since } = token.rejection;
-    return el("p", { class: "bad" }, `Citrix rejected ${count(requests)} requests in a row (${code}), the first `, moment(since, now));
-  }
-  return isRejected(token) && el("p", { class: "bad" }, "Citrix rejected the current token (401)");
+  if (!isRejected(token)) return null;
+  const { code, requests, since } = token.rejection;
+  const text = requests === 1 ? `Citrix rejected a request (${code}), ` : `Citrix rejected ${count(requests)} requests in a row (${code}), the first `;
+  return el("p", { class: "bad" }, text, moment(since, now));
 }
 
 /** Sorted by state, the worst first, then by customer. */

@@ -32,11 +32,9 @@ pub(super) struct TokenView {
     /// Name of a [`WhichSecret`]; `None` for a token from the cache.
     pub(super) secret: Option<&'static str>,
     pub(super) on_old_secret: bool,
-    /// Citrix returned 401 for the newest token and rejected the last login.
-    pub(super) token_rejected: bool,
     /// The customer that the token names, if it is another.
     pub(super) other_customer: Option<String>,
-    /// Present while Citrix rejects all requests.
+    /// Present while Citrix rejects the customer.
     pub(super) rejection: Option<RejectionView>,
     pub(super) clock_skew_s: Option<f64>,
 }
@@ -85,10 +83,8 @@ pub(super) fn list(published: &Published, times: &Times) -> Vec<TokenView> {
     let customers = published.customers.iter();
     customers
         .map(|customer| TokenView {
-            token_rejected: customer.token.is_revoked(),
             rejection: customer
                 .token
-                .acceptance()
                 .rejection()
                 .map(|rejection| RejectionView::new(&rejection)),
             ..token(
@@ -137,7 +133,6 @@ fn token(customer: &str, status: &TokenStatus, times: &Times) -> TokenView {
         secret: status.secret.map(WhichSecret::name),
         on_old_secret: status.on_old_secret,
         other_customer: status.other_customer.as_deref().map(str::to_owned),
-        token_rejected: false,
         rejection: None,
         clock_skew_s: status
             .skew

@@ -67,14 +67,6 @@ fn rejections(tokens: &[TokenView], report: &mut Report<'_>) {
         &rejected_requests(tokens),
         &is_rejected,
     );
-    let is_revoked =
-        |token: &TokenView| token.is_usable() && token.token_rejected && !is_rejected(token);
-    report(
-        AlertLevel::Critical,
-        "token_rejected",
-        "logins fail, and Citrix rejects the current token (401)",
-        &is_revoked,
-    );
     report(
         AlertLevel::Warning,
         "customer_mismatch",
@@ -85,8 +77,7 @@ fn rejections(tokens: &[TokenView], report: &mut Report<'_>) {
 
 fn failing_logins(tokens: &[TokenView], report: &mut Report<'_>) {
     // A token that Citrix rejects is not usable for any time.
-    let is_failing =
-        |token: &TokenView| is_failing(token) && !token.token_rejected && token.rejection.is_none();
+    let is_failing = |token: &TokenView| is_failing(token) && token.rejection.is_none();
     let is_short = |token: &TokenView| is_failing(token) && token.runway_s < MIN_RUNWAY_S;
     report(
         AlertLevel::Critical,
@@ -122,7 +113,7 @@ fn rejected_requests(tokens: &[TokenView]) -> String {
             since,
             ..
         } = first;
-        format!(" ({code} to {requests} requests since {since})")
+        format!(" ({code} since {since}, requests: {requests})")
     });
     let counted = counted.unwrap_or_default();
     format!("Citrix rejects all requests{counted}; {REJECTION_ADVICE}")
@@ -235,29 +226,19 @@ mod tests {
 
     #[test]
     fn rejected_customer_is_critical_whether_logins_fail_or_not() {
-        let token = |state, consecutive_failures, token_rejected, rejected: bool| TokenView {
+        let token = |state, consecutive_failures| TokenView {
             state,
             runway_s: 3357,
             consecutive_failures,
-            token_rejected,
-            rejection: rejected.then(RejectionView::example),
+            rejection: Some(RejectionView::example()),
             ..TokenView::named("acme")
         };
-        let rejected = Some((AlertLevel::Critical, "customer_rejected"));
         for (token, expected) in [
-            (token("fresh", 0, false, true), rejected),
-            (token("stale", 2, true, true), rejected),
-            (token("stale", 2, false, true), rejected),
-            (
-                token("stale", 2, true, false),
-                Some((AlertLevel::Critical, "token_rejected")),
-            ),
-            (
-                token("unusable", 2, true, true),
-                Some((AlertLevel::Critical, "token_unusable")),
-            ),
+            (token("fresh", 0), "customer_rejected"),
+            (token("stale", 2), "customer_rejected"),
+            (token("unusable", 2), "token_unusable"),
         ] {
-            assert_eq!(alert(token), Vec::from_iter(expected));
+            assert_eq!(alert(token), [(AlertLevel::Critical, expected)]);
         }
     }
 
@@ -271,7 +252,7 @@ mod tests {
         let mut texts = Vec::new();
         alerts(&[token], &mut |_, _, text| texts.push(text));
         let expected = format!(
-            "acme: Citrix rejects all requests (403 to 12 requests since 1970-01-01T00:00:01Z); {REJECTION_ADVICE}."
+            "acme: Citrix rejects all requests (403 since 1970-01-01T00:00:01Z, requests: 12); {REJECTION_ADVICE}."
         );
         assert_eq!(texts, [expected]);
     }
