@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{Shared, WeakShared};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::http1::Http1;
@@ -146,12 +147,22 @@ impl Pool {
         }
     }
 
-    /// Opens a connection to `origin`.
+    /// Opens a connection to `origin`. If its caller leaves meanwhile, it is added to the pool: the
+    /// upstream sees no connections that close unused.
     ///
     /// # Errors
     /// When it cannot be opened.
-    async fn dial(self: &Rc<Self>, origin: &Origin) -> Result<Lease, Arc<ConnectError>> {
-        let connection = self.open(origin).await?;
+    async fn dial(self: &Rc<Self>, origin: &Arc<Origin>) -> Result<Lease, Arc<ConnectError>> {
+        let (claim, opened) = oneshot::channel();
+        let (this, target) = (Rc::clone(self), Arc::clone(origin));
+        tokio::task::spawn_local(async move {
+            let opened = this.open(&target).await;
+            if let Err(Ok(PooledConnection::Http1(unclaimed))) = claim.send(opened) {
+                this.return_idle(target.id, unclaimed);
+            }
+        });
+        let aborted = |_| Arc::new(ConnectError::Http("the worker ends".into()));
+        let connection = opened.await.map_err(aborted)??;
         Ok(self.lend(connection, origin.id))
     }
 
@@ -230,6 +241,8 @@ impl Pool {
                 Ok(())
             });
             let shared = dialling.shared();
+            // It continues if all who wait for it leave.
+            tokio::task::spawn_local(shared.clone().map(drop));
             self.with(origin.id, |pool| pool.dialling = shared.downgrade());
             shared
         })
@@ -315,5 +328,43 @@ impl Lease {
     /// Returns `true` for HTTP/2, where the target includes the authority.
     pub fn is_http2(&self) -> bool {
         matches!(self.connection, PooledConnection::Http2(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::uri::{Authority, Scheme};
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::config::{UpstreamUrl, from_toml};
+    use crate::upstream::dial::DialConfig;
+
+    #[tokio::test]
+    async fn dial_of_a_caller_that_left_ends_in_the_pool() {
+        let env = ["CUSTOMER_ID", "CLIENT_ID", "CLIENT_SECRET"];
+        let env = env.map(|name| (format!("CITRIX_{name}"), "x".to_owned()));
+        let config = from_toml("", env).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = UpstreamUrl {
+            scheme: Scheme::HTTP,
+            authority: Authority::try_from(listener.local_addr().unwrap().to_string()).unwrap(),
+            base_path: String::new(),
+        };
+        let origin = Arc::new(Origin::new(0, &url, &DialConfig::unreachable()).unwrap());
+        let test = async {
+            for chose_http1 in [false, true] {
+                let pool = Pool::new(Arc::clone(&config.live));
+                pool.with(origin.id, |of_origin| of_origin.chose_http1 = chose_http1);
+                assert!(pool.lease(&origin).now_or_never().is_none());
+                // The socket of the dial is connected by the system.
+                listener.accept().await.unwrap();
+                while pool.counts() != (0, 1) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        LocalSet::new().run_until(test).await;
     }
 }
