@@ -40,6 +40,7 @@ use crate::state::lifecycle::{Heartbeats, Lifecycle, Phase};
 use crate::state::published::Published;
 use crate::system::clock::Clock;
 use crate::system::descriptors;
+use crate::system::files::FileReader;
 use crate::tls::TlsError;
 use crate::token::rejections::Rejections;
 use crate::upstream::control_plane::SharedControlClient;
@@ -106,6 +107,7 @@ pub struct App {
     inbound_tls: Option<InboundTls>,
     workers: Vec<WorkerThread>,
     control: Control,
+    files: FileReader,
     client: SharedControlClient,
     upstream_tls: UpstreamTls,
     dial_config: DialConfig,
@@ -172,7 +174,8 @@ impl App {
         } = config;
         let log_level = boot.log.level;
         let metrics = Metrics::new(boot.workers.get())?;
-        let (reloader, upstream_tls) = read_files(&boot, &live, &metrics, clock)?;
+        let files = FileReader::register(metrics.registry())?;
+        let (reloader, upstream_tls) = read_files(&boot, &live, &metrics, &files, clock)?;
         let Sockets {
             addresses,
             callers: bound,
@@ -184,7 +187,7 @@ impl App {
         );
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedControlClient::from(control::client(&live, &dial_config));
-        let mut control = Control::new(&metrics, client.clone(), clock)?;
+        let mut control = Control::new(&metrics, client.clone(), files.clone(), clock)?;
         let shared = Arc::new(shared(&boot, live, &dial_config, metrics, clock)?);
         shared
             .descriptors
@@ -212,6 +215,7 @@ impl App {
             inbound_tls,
             workers,
             control,
+            files,
             client,
             upstream_tls,
             dial_config,
@@ -299,6 +303,11 @@ impl App {
     /// Returns the state shared by all workers.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Returns the reader of all watched files.
+    pub fn file_reader(&self) -> &FileReader {
+        &self.files
     }
 
     /// Returns the TLS configuration for callers, if `[listen.tls]` is set.
@@ -467,13 +476,14 @@ fn read_files(
     boot: &Boot,
     live: &Live,
     metrics: &Metrics,
+    files: &FileReader,
     clock: Clock,
 ) -> Result<(Option<CertificateReloader>, UpstreamTls), StartError> {
     let reloader = match &boot.certificate {
         None => Ok(None),
-        Some(files) => {
-            let (expiry, failures) = (metrics.certificate_expiry()?, &metrics.file_read_failures);
-            CertificateReloader::new(files.clone(), expiry, failures, clock).map(Some)
+        Some(certificate) => {
+            let expiry = metrics.certificate_expiry()?;
+            CertificateReloader::new(certificate.clone(), expiry, files, clock).map(Some)
         }
     };
     let upstream = UpstreamTls::new(&live.upstream);

@@ -44,7 +44,7 @@ pub use live::{
 };
 pub use report::ConfigProblem;
 pub use route::{Quota, RouteLimit, RouteSettings, RouteTarget, UpstreamEndpoint, UpstreamUrl};
-pub use secret::{SecretError, SecretSource};
+pub use secret::{SecretError, SecretSource, has_outer_space};
 
 /// A configuration without problems.
 #[derive(Clone, Debug)]

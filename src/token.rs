@@ -15,6 +15,7 @@ pub mod acceptance;
 pub mod cache;
 pub mod issuer;
 pub mod keeper;
+pub mod login_gate;
 pub mod metrics;
 pub mod outcome;
 pub mod rejections;

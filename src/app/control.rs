@@ -16,10 +16,11 @@ use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
 use crate::state::published::Published;
 use crate::system::clock::Clock;
-use crate::system::files::ReadFailures;
+use crate::system::files::FileReader;
 use crate::token::cache::Cache;
 use crate::token::issuer::HttpIssuer;
-use crate::token::keeper::{Keeper, KeeperSettings};
+use crate::token::keeper::{Keeper, KeeperContext, KeeperSettings};
+use crate::token::login_gate::LoginGates;
 use crate::token::metrics::TokenMetrics;
 use crate::token::slot::TokenSlot;
 use crate::upstream::control_plane::{ControlClient, SharedControlClient};
@@ -35,7 +36,8 @@ pub(super) struct Control {
     clock: Clock,
     cache: Option<(TokenCache, Cache)>,
     egress: Option<AbortHandle>,
-    read_failures: ReadFailures,
+    files: FileReader,
+    login_gates: LoginGates,
 }
 
 struct KeeperTask {
@@ -60,10 +62,10 @@ impl Control {
     pub(super) fn new(
         metrics: &Metrics,
         client: SharedControlClient,
+        files: FileReader,
         clock: Clock,
     ) -> Result<Self, prometheus::Error> {
-        let token_metrics =
-            TokenMetrics::register(metrics.registry(), metrics.file_read_failures.clone())?;
+        let token_metrics = TokenMetrics::register(metrics.registry())?;
         let (tasks, keepers, agents) = (JoinSet::new(), Vec::new(), Vec::new());
         Ok(Self {
             tasks,
@@ -74,7 +76,8 @@ impl Control {
             clock,
             cache: None,
             egress: None,
-            read_failures: metrics.file_read_failures.clone(),
+            files,
+            login_gates: LoginGates::default(),
         })
     }
 
@@ -88,7 +91,7 @@ impl Control {
         if let Some(proxy) = dial_config.egress().proxy() {
             tracing::info!(%proxy, "connections to Citrix use the egress proxy");
         }
-        let follow = dial_config.clone().follow(self.read_failures.clone());
+        let follow = dial_config.clone().follow(self.files.clone());
         if let Some(previous) = self.egress.replace(self.tasks.spawn(follow)) {
             previous.abort();
         }
@@ -157,14 +160,19 @@ impl Control {
         );
         slot.acceptance()
             .set_metrics(self.token_metrics.rejections(&customer));
+        let context = KeeperContext {
+            clock: self.clock,
+            files: self.files.clone(),
+            logins: self.login_gates.of(&credential.token_url),
+        };
         let (settings, receiver) = watch::channel(settings);
         let keeper = Keeper::new(
             credential.clone(),
             receiver,
             Arc::clone(slot),
             issuer,
-            self.clock,
             metrics,
+            context,
         );
         KeeperTask {
             slot: Arc::clone(slot),
@@ -229,7 +237,9 @@ mod tests {
 
     fn control() -> Control {
         let client = ControlClient::new(DialConfig::unreachable(), Duration::from_secs(1));
-        Control::new(&Metrics::new(1).unwrap(), client.into(), Clock::SYSTEM).unwrap()
+        let metrics = Metrics::new(1).unwrap();
+        let files = FileReader::register(metrics.registry()).unwrap();
+        Control::new(&metrics, client.into(), files, Clock::SYSTEM).unwrap()
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::app::NewConfig;
 use crate::config::{self, Config, ConfigProblem};
 use crate::system::descriptors;
-use crate::system::files::{FileContent, FileDigest, FileKind, Poller, ReadFailures, Update};
+use crate::system::files::{FileContent, FileDigest, FileKind, FileReader, Poller, Update};
 use crate::upstream::tls::UpstreamTls;
 
 /// Time between checks of a rejected configuration: its error may be in a file that is not polled.
@@ -27,6 +27,13 @@ pub enum Candidate {
     Valid(Box<NewConfig>),
     /// The problems of an invalid one.
     Rejected(Vec<ConfigProblem>),
+}
+
+/// The source of a loaded configuration.
+pub struct ConfigSource {
+    path: Option<PathBuf>,
+    /// The files as they were read.
+    files: Vec<FileDigest>,
 }
 
 /// Polls the configuration's files.
@@ -62,7 +69,7 @@ struct RejectedConfig {
     retry_at: Instant,
 }
 
-impl ConfigWatcher {
+impl ConfigSource {
     /// Loads the configuration for the first time.
     ///
     /// # Errors
@@ -74,25 +81,30 @@ impl ConfigWatcher {
             .zip(content.as_ref())
             .map(|(path, content)| FileDigest::of_content(path, content));
         let config = check(path, content)?;
-        let mut poller = Poller::new(FileKind::Configuration, digests(file, &config));
-        if path.is_some_and(|path| !path.is_file()) {
+        let source = Self {
+            path: path.map(Path::to_owned),
+            files: digests(file, &config),
+        };
+        Ok((config, source))
+    }
+
+    /// Returns a watcher of the files.
+    pub fn watch(self, reader: &FileReader) -> ConfigWatcher {
+        let mut poller = Poller::new(FileKind::Configuration, self.files, reader);
+        if self.path.as_ref().is_some_and(|path| !path.is_file()) {
             poller.read_on_request_only();
         }
-        let watcher = Self {
-            path: path.map(Path::to_owned),
+        ConfigWatcher {
+            path: self.path,
             poller,
             requested: AtomicBool::new(false),
             check: None,
             rejected: None,
-        };
-        Ok((config, watcher))
+        }
     }
+}
 
-    /// Counts failed reads in `failures`.
-    pub fn count_failures(&mut self, failures: &ReadFailures) {
-        self.poller.count_failures(failures);
-    }
-
+impl ConfigWatcher {
     /// Requests an immediate reload.
     pub fn request(&self) {
         self.requested.store(true, Ordering::Relaxed);
@@ -240,6 +252,8 @@ fn check(
 
 #[cfg(test)]
 mod tests {
+    use prometheus::Registry;
+
     use super::*;
     use crate::system::files::READ_INTERVAL;
 
@@ -248,8 +262,12 @@ mod tests {
     fn scene(text: &str) -> (tempfile::NamedTempFile, ConfigWatcher) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        let (_, watcher) = ConfigWatcher::load(Some(file.path())).unwrap();
-        (file, watcher)
+        let (_, source) = ConfigSource::load(Some(file.path())).unwrap();
+        (file, source.watch(&reader()))
+    }
+
+    fn reader() -> FileReader {
+        FileReader::register(&Registry::new()).unwrap()
     }
 
     /// Returns the number of problems of the next candidate, and the wait for it. Time passes only
@@ -374,7 +392,7 @@ mod tests {
     async fn configuration_without_files_is_read_on_request() {
         let (_file, mut watcher) = scene(CITRIX);
         watcher.path = None;
-        watcher.poller = Poller::new(FileKind::Configuration, Vec::new());
+        watcher.poller = Poller::new(FileKind::Configuration, Vec::new(), &reader());
         assert!(timeout(READ_INTERVAL * 10, watcher.next()).await.is_err());
         watcher.request();
         assert!(
@@ -387,7 +405,7 @@ mod tests {
     async fn irregular_file_is_not_read_again() {
         let (_file, mut watcher) = scene(CITRIX);
         let path = PathBuf::from("/dev/null");
-        watcher.poller = Poller::unread(FileKind::Configuration, [path.clone()]);
+        watcher.poller = Poller::unread(FileKind::Configuration, [path.clone()], &reader());
         watcher.poller.read_on_request_only();
         watcher.path = Some(path);
         watcher.request();

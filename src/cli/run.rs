@@ -12,7 +12,7 @@ use tokio::runtime;
 use tracing::level_filters::LevelFilter;
 
 use super::{DRAIN_TIMEOUT, FAILURE, RunArgs, SUCCESS, USAGE, eprint};
-use crate::app::reload::ConfigWatcher;
+use crate::app::reload::ConfigSource;
 use crate::app::{Addresses, App, Drained, StartError};
 use crate::config::{Config, ConfigProblem, LogSettings};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
@@ -26,6 +26,9 @@ use supervisor::Watchdog;
 pub(super) use signals::Signals;
 pub(super) use supervisor::Supervisor;
 
+/// Threads for name resolution and files. Watched files use at most half of them.
+const MAX_BLOCKING_THREADS: usize = 32;
+
 /// Log settings for an invalid configuration.
 const DEFAULT_LOG: LogSettings = LogSettings {
     format: None,
@@ -37,7 +40,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     // First, because it removes variables from the environment.
     let passed = PassedSockets::from_environment();
     let raised = descriptors::raise_limit();
-    let loaded = ConfigWatcher::load(args.config.as_deref());
+    let loaded = ConfigSource::load(args.config.as_deref());
     let log = loaded
         .as_ref()
         .map_or(DEFAULT_LOG, |(config, _)| config.boot.log);
@@ -49,13 +52,13 @@ pub fn run(args: &RunArgs) -> ExitCode {
         }
     };
     match loaded {
-        Ok((config, watch)) => {
+        Ok((config, source)) => {
             if let Err(error) = raised {
                 tracing::warn!(%error, "failed to raise the limit of open files");
             }
             ExitCode::from(on_a_runtime(gateway(
                 config,
-                watch,
+                source,
                 passed,
                 telemetry.handle(),
             )))
@@ -70,7 +73,11 @@ pub fn run(args: &RunArgs) -> ExitCode {
 /// Runs `main` on a single-threaded runtime, the control plane's. Workers have threads and runtimes
 /// of their own.
 pub(super) fn on_a_runtime(main: impl Future<Output = u8>) -> u8 {
-    match runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .build();
+    match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(main);
             // A name resolution in progress must not delay the exit.
@@ -96,7 +103,7 @@ fn log_problems(problems: &[ConfigProblem]) {
 
 async fn gateway(
     config: Config,
-    watch: ConfigWatcher,
+    source: ConfigSource,
     passed: Result<PassedSockets, PassedSocketError>,
     log: LogHandle,
 ) -> u8 {
@@ -121,7 +128,7 @@ async fn gateway(
             log_addresses(app.addresses());
             supervisor.ready();
             let _watchdog = Watchdog::start(&supervisor, app.shared());
-            serve(app, &mut signals, Some(watch), &supervisor).await
+            serve(app, &mut signals, Some(source), &supervisor).await
         }
         Err(StartError::Config(problems)) => {
             log_problems(&problems);
@@ -146,13 +153,11 @@ fn log_addresses(addresses: &Addresses) {
 pub(super) async fn serve(
     mut app: App,
     signals: &mut Signals,
-    mut watch: Option<ConfigWatcher>,
+    source: Option<ConfigSource>,
     supervisor: &Supervisor,
 ) -> u8 {
     let lifecycle = app.lifecycle();
-    if let Some(watch) = &mut watch {
-        watch.count_failures(&app.shared().metrics.file_read_failures);
-    }
+    let mut watch = source.map(|source| source.watch(app.file_reader()));
     let first = loop {
         tokio::select! {
             task = app.failed() => return task_ended(&task),

@@ -89,7 +89,15 @@ pub fn from_bytes(
         |problem: String| vec![ConfigProblem::new(path.display().to_string(), problem)];
     let bytes = read.map_err(|error| unreadable(format!("cannot read the file: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| unreadable(not_utf8(error.as_bytes())))?;
-    from_toml(&text, env)
+    from_text(&text, folder_of(path), env)
+}
+
+/// Returns the folder that relative paths in the file at `path` start from: the one that contains
+/// it, or the working directory for a pipe.
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|_| path.is_file())
+        .unwrap_or(Path::new(""))
 }
 
 /// Describes text that is not UTF-8. Windows PowerShell's `>` and `Out-File` write UTF-16.
@@ -103,7 +111,8 @@ fn not_utf8(bytes: &[u8]) -> String {
     encoding.to_owned()
 }
 
-/// Reads a configuration like [`load`], from the text of the file.
+/// Reads a configuration like [`load`], from the text of the file. Relative paths start from the
+/// working directory.
 ///
 /// # Errors
 /// As [`load`].
@@ -111,9 +120,19 @@ pub fn from_toml(
     text: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<ConfigProblem>> {
+    from_text(text, Path::new(""), env)
+}
+
+/// Relative paths start from `folder`.
+fn from_text(
+    text: &str,
+    folder: &Path,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, Vec<ConfigProblem>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut table = raw::parse(text).map_err(|problem| vec![problem])?;
     let environment = Environment::new(env);
-    let mut report = Report::new(&environment);
+    let mut report = Report::new(&environment, folder);
     apply_overrides(&mut table, &mut report);
     let fingerprint = ConfigFingerprint::of(&table);
     let raw = RawConfig::read(Some(Value::Table(table)), "", &mut report);

@@ -102,7 +102,8 @@ impl Report<'_> {
 
     /// Parses the path of an existing file.
     pub(super) fn file(&mut self, leaf: &Leaf, example: &str) -> Option<PathBuf> {
-        self.read(leaf, example, Leaf::file)
+        let folder = self.resolve("");
+        self.read(leaf, example, |leaf| leaf.file(&folder))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::changes::join_names;
 use super::environment::Environment;
 use super::key::is_at_or_below;
 use super::value::Leaf;
@@ -59,8 +60,12 @@ impl fmt::Display for ConfigProblem {
 /// The findings so far.
 pub(super) struct Report<'e> {
     pub(super) environment: &'e Environment,
+    /// The folder that relative paths start from; empty: the working directory.
+    folder: PathBuf,
     problems: Vec<ConfigProblem>,
     warnings: Vec<String>,
+    /// Secret files that all users can read, with the keys that name them.
+    exposed: Vec<String>,
     /// Files whose content is part of the configuration, by the key that names them.
     files: BTreeMap<String, FileDigest>,
     /// Variables by the path of the key they set.
@@ -70,11 +75,13 @@ pub(super) struct Report<'e> {
 }
 
 impl<'e> Report<'e> {
-    pub(super) fn new(environment: &'e Environment) -> Self {
+    pub(super) fn new(environment: &'e Environment, folder: &Path) -> Self {
         Self {
             environment,
+            folder: folder.to_owned(),
             problems: Vec::new(),
             warnings: Vec::new(),
+            exposed: Vec::new(),
             files: BTreeMap::new(),
             variables: BTreeMap::new(),
             excused: BTreeSet::new(),
@@ -83,12 +90,31 @@ impl<'e> Report<'e> {
 
     /// Returns the configuration with its warnings, or the problems.
     pub(super) fn finish<T>(
-        self,
+        mut self,
         config: Option<T>,
     ) -> Result<(T, Vec<String>), Vec<ConfigProblem>> {
+        // One warning for all, because a volume mounts its files alike.
+        if let Some(exposed) = join_names(&self.exposed) {
+            self.warn(format!(
+                "readable by all users of this machine: {exposed}; chmod 600, or 640 for a group"
+            ));
+        }
         match config {
             Some(config) if self.problems.is_empty() => Ok((config, self.warnings)),
             _ => Err(self.problems),
+        }
+    }
+
+    /// Returns a path as written, relative to the folder of the configuration file.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// Adds a warning if all users can read the secret file at `path`.
+    pub(super) fn check_mode(&mut self, leaf: &Leaf, path: &Path) {
+        if readable_by_all(path) {
+            self.exposed
+                .push(format!("{} ({})", path.display(), leaf.path));
         }
     }
 
@@ -170,4 +196,15 @@ impl<'e> Report<'e> {
             .or_else(|| first(&|set| is_at_or_below(path, set)))
             .map(String::as_str)
     }
+}
+
+#[cfg(unix)]
+fn readable_by_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(not(unix))]
+fn readable_by_all(_: &Path) -> bool {
+    false
 }

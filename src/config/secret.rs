@@ -52,7 +52,25 @@ impl SecretSource {
             ReadError::TooLarge(_) => SecretError::TooLong,
             ReadError::TimedOut => SecretError::TimedOut(path.to_owned()),
         })?;
+        if is_utf16(&bytes) {
+            return Err(SecretError::Utf16);
+        }
         trim(std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText)?)
+    }
+
+    /// Describes why the secret is unusable: the file, and the error of the system.
+    pub fn problem(&self, error: &SecretError) -> String {
+        match (error, self.path()) {
+            (SecretError::Unreadable { source, .. }, _) => format!("{error}: {source}"),
+            (
+                SecretError::Empty
+                | SecretError::TooLong
+                | SecretError::Utf16
+                | SecretError::NotText,
+                Some(path),
+            ) => format!("{}: {error}", path.display()),
+            _ => error.to_string(),
+        }
     }
 
     /// Returns the file to watch for changes.
@@ -126,9 +144,25 @@ pub enum SecretError {
     /// The secret is longer than 64 KiB.
     #[error("the secret is longer than 64 KiB")]
     TooLong,
+    /// The secret is UTF-16, which PowerShell's `>` and `Out-File` write.
+    #[error(
+        "the secret is UTF-16; write it in PowerShell with Set-Content -Encoding ascii -NoNewline"
+    )]
+    Utf16,
     /// The secret is not UTF-8.
     #[error("the secret is not valid UTF-8")]
     NotText,
+}
+
+/// Returns `true` if the secret begins or ends with white space, which is rarely part of it.
+pub fn has_outer_space(secret: &SecretString) -> bool {
+    let secret = secret.expose_secret();
+    secret.trim() != secret
+}
+
+/// Returns `true` for a byte order mark of UTF-16, or for its zero bytes.
+fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0)
 }
 
 fn trim(text: &str) -> Result<SecretString, SecretError> {
@@ -196,7 +230,21 @@ mod tests {
             fs::write(&path, format!("{secret}\r\n")).unwrap();
             assert_eq!(source.read().unwrap().expose_secret(), secret);
         }
-        fs::write(&path, [0xff, 0xfe, b'a', 0]).unwrap();
+        for utf16 in [
+            &[0xff, 0xfe, b'a', 0][..],
+            &[0xfe, 0xff, 0, b'a'],
+            &[b'a', 0],
+        ] {
+            fs::write(&path, utf16).unwrap();
+            let error = source.read().unwrap_err();
+            let problem = source.problem(&error);
+            assert!(problem.contains("Set-Content"), "{problem}");
+            assert!(
+                problem.starts_with(&path.display().to_string()),
+                "{problem}"
+            );
+        }
+        fs::write(&path, [0xff, b'a']).unwrap();
         assert!(matches!(source.read(), Err(SecretError::NotText)));
         fs::write(&path, vec![b'x'; MAX_BYTES + 1]).unwrap();
         assert!(matches!(source.read(), Err(SecretError::TooLong)));

@@ -3,7 +3,7 @@
 //! A variable holds text, which is parsed as the type of its key. A value in the file must have the
 //! right type.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -97,13 +97,14 @@ impl Leaf {
             .map_err(|_| self.invalid(KIND))
     }
 
-    /// Parses the path of an existing file.
-    pub(super) fn file(&self) -> Checked<PathBuf> {
-        let path = PathBuf::from(self.text()?);
+    /// Parses the path of an existing file, relative to `folder`.
+    pub(super) fn file(&self, folder: &Path) -> Checked<PathBuf> {
+        let path = folder.join(self.text()?);
+        let shown = shown(&path.to_string_lossy());
         match std::fs::metadata(&path) {
-            Ok(found) if found.is_dir() => Err(format!("{} is a directory", self.shown())),
+            Ok(found) if found.is_dir() => Err(format!("{shown} is a directory")),
             Ok(_) => Ok(path),
-            Err(error) => Err(format!("cannot read {}: {error}", self.shown())),
+            Err(error) => Err(format!("cannot read {shown}: {error}")),
         }
     }
 

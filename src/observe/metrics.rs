@@ -20,7 +20,6 @@ use prometheus::{
 };
 
 use crate::observe::recent::Recent;
-use crate::system::files::ReadFailures;
 
 pub use reloads::{ReloadOutcome, Reloads};
 pub use route::{QueueMetrics, RouteMetrics};
@@ -92,7 +91,6 @@ pub struct Metrics {
     pub(crate) proxy_protocol_errors: IntCounter,
     /// Updated at each scrape.
     pub(crate) log_lines_lost: IntCounter,
-    pub(crate) file_read_failures: ReadFailures,
     pub(crate) accept_errors: IntCounter,
 }
 
@@ -140,7 +138,6 @@ impl Metrics {
                 "log_lines_lost_total",
                 "Log lines that stderr did not accept, or dropped because its reader is slow.",
             )?,
-            file_read_failures: ReadFailures::register(&registry)?,
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
             registry,
         }))

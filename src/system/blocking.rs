@@ -37,6 +37,11 @@ impl<T: Send + 'static> BlockingCall<T> {
         }
     }
 
+    /// Returns `true` if a call is in progress.
+    pub fn is_started(&self) -> bool {
+        self.thread.is_some()
+    }
+
     /// Returns `true` if a call is in progress that may still meet its deadline.
     pub fn is_pending(&self) -> bool {
         self.thread.is_some() && !self.overdue

@@ -20,10 +20,11 @@ use tracing::{info, warn};
 
 use self::cached::CacheHandle;
 use self::deadline::Deadline;
-use self::reader::SecretReader;
+use self::reader::{SecretReader, SecretSnapshot};
 use self::secrets::{SecretCandidate, SecretSelector, Selection, WhichSecret};
 use super::cache::CachedToken;
 use super::issuer::{IssuedToken, Issuer, LoginError, LoginRequest};
+use super::login_gate::LoginGate;
 use super::metrics::CustomerMetrics;
 use super::outcome::Outcome;
 use super::response::MAX_LIFETIME;
@@ -32,12 +33,22 @@ use super::slot::{Token, TokenSlot};
 use super::status::{FailedLogin, Skew};
 use crate::config::{self, Credential};
 use crate::system::clock::Clock;
+use crate::system::files::FileReader;
 
 pub use self::settings::KeeperSettings;
 
 /// Maximum sleep. Timers do not advance while the machine is suspended, so the wall clock is
 /// checked this often.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
+
+/// The clock, and the bounds on files and logins that keepers share.
+#[derive(Clone, Debug)]
+pub struct KeeperContext {
+    pub clock: Clock,
+    pub files: FileReader,
+    /// The bound on logins at the keeper's token endpoint.
+    pub logins: Arc<LoginGate>,
+}
 
 /// The task that logs in for one credential.
 #[derive(Debug)]
@@ -50,6 +61,7 @@ pub struct Keeper<I> {
     metrics: CustomerMetrics,
     secrets: SecretSelector,
     reader: SecretReader,
+    logins: Arc<LoginGate>,
     new_settings: watch::Receiver<KeeperSettings>,
     cache: Option<CacheHandle>,
     failures: Failures,
@@ -112,9 +124,14 @@ impl<I: Issuer> Keeper<I> {
         mut new_settings: watch::Receiver<KeeperSettings>,
         slot: Arc<TokenSlot>,
         issuer: I,
-        clock: Clock,
         metrics: CustomerMetrics,
+        context: KeeperContext,
     ) -> Self {
+        let KeeperContext {
+            clock,
+            files,
+            logins,
+        } = context;
         let KeeperSettings {
             settings,
             cache,
@@ -122,18 +139,19 @@ impl<I: Issuer> Keeper<I> {
         } = new_settings.borrow_and_update().clone();
         Self {
             cache: cache.map(|cache| CacheHandle::new(cache, &credential)),
-            credential,
             settings,
             slot,
             issuer,
             clock,
-            reader: SecretReader::new(sources, &metrics.read_failures),
+            reader: SecretReader::new(credential.customer(), sources, &files),
             metrics,
             secrets: SecretSelector::new(),
+            logins,
             new_settings,
             failures: Failures::default(),
             last_forced: None,
             usable_until: None,
+            credential,
         }
     }
 
@@ -142,21 +160,23 @@ impl<I: Issuer> Keeper<I> {
     ///
     /// Dropping the future stops the keeper; another one may continue with the same slot.
     pub async fn run(mut self) -> Infallible {
-        let snapshot = self.reader.read().await;
+        let snapshot = self.read_secrets().await;
         self.secrets.set_baseline(&snapshot);
         let mut schedule = match self.publish_cached().await {
             Some(schedule) => schedule,
-            None => self.attempt(LoginReason::Scheduled).await,
+            None => Box::pin(self.attempt(LoginReason::Scheduled)).await,
         };
         loop {
             let reason = self.sleep_until_due(&schedule).await;
-            schedule = self.attempt(reason).await;
+            // Boxed: the task rests most of the time, one for each customer.
+            schedule = Box::pin(self.attempt(reason)).await;
         }
     }
 
     /// Logs in or, for a scheduled login, publishes the token that a sibling cached meanwhile.
     /// Returns the deadlines of the next login.
     async fn attempt(&mut self, reason: LoginReason) -> LoginSchedule {
+        let _permit = self.logins.acquire().await;
         let requested = self.slot.begin_login();
         let reason = match reason {
             _ if self.slot.is_rejected() => LoginReason::Rejected,
@@ -191,7 +211,7 @@ impl<I: Issuer> Keeper<I> {
 
     /// Tries the candidate secrets in turn while Citrix rejects them.
     async fn log_in(&mut self) -> Result<(NewToken, LoginLog), LoginError> {
-        let snapshot = self.reader.read().await;
+        let snapshot = self.read_secrets().await;
         let Selection {
             candidates,
             problem,
@@ -388,13 +408,16 @@ impl<I: Issuer> Keeper<I> {
                 () = self.slot.login_wanted() => None,
                 () = Self::settings_changed(&mut self.new_settings) => {
                     if self.apply_settings() {
-                        Some(self.reader.read().await)
+                        Some(self.read_secrets().await)
                     } else {
                         None
                     }
                 }
                 snapshot = self.reader.changed() => Some(snapshot),
             };
+            if snapshot.is_some() {
+                self.report_secrets();
+            }
             if snapshot.is_some_and(|snapshot| self.secrets.have_changed(&snapshot)) {
                 info!(
                     customer = self.credential.customer(),
@@ -403,6 +426,18 @@ impl<I: Issuer> Keeper<I> {
                 return LoginReason::NewSecret;
             }
         }
+    }
+
+    async fn read_secrets(&mut self) -> SecretSnapshot {
+        let snapshot = self.reader.read().await;
+        self.report_secrets();
+        snapshot
+    }
+
+    /// Publishes whether a secret is unreadable.
+    fn report_secrets(&self) {
+        let problem = self.reader.problem().map(str::to_owned);
+        self.slot.update(|status| status.secret_problem = problem);
     }
 
     /// Withdraws a token whose usable lifetime has elapsed on the monotonic clock only: the wall

@@ -13,7 +13,6 @@ use self::rejections::RejectionFamilies;
 use super::outcome::Outcome;
 use super::status::Skew;
 use crate::system::clock::since_epoch;
-use crate::system::files::ReadFailures;
 
 pub use self::rejections::RejectionMetrics;
 
@@ -28,21 +27,17 @@ pub struct TokenMetrics {
     generation: IntGaugeVec,
     clock_skew: GaugeVec,
     rejections: RejectionFamilies,
-    read_failures: ReadFailures,
 }
 
 /// In seconds, up to the default of `token.request_timeout`.
 const DURATION_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 
 impl TokenMetrics {
-    /// Registers the families. `read_failures` counts failed reads of secret files.
+    /// Registers the families.
     ///
     /// # Errors
     /// If the registry already has a family of the same name.
-    pub fn register(
-        registry: &Registry,
-        read_failures: ReadFailures,
-    ) -> Result<Self, prometheus::Error> {
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let customer = &["customer"];
         let metrics = Self {
             expiry: GaugeVec::new(
@@ -92,7 +87,6 @@ impl TokenMetrics {
                 customer,
             )?,
             rejections: RejectionFamilies::register(registry)?,
-            read_failures,
         };
         registry.register(Box::new(metrics.expiry.clone()))?;
         registry.register(Box::new(metrics.next_refresh.clone()))?;
@@ -121,7 +115,6 @@ impl TokenMetrics {
             consecutive_failures: self.consecutive_failures.with_label_values(label),
             generation: self.generation.with_label_values(label),
             clock_skew: self.clock_skew.with_label_values(label),
-            read_failures: self.read_failures.clone(),
         }
     }
 
@@ -162,7 +155,6 @@ pub struct CustomerMetrics {
     consecutive_failures: IntGauge,
     generation: IntGauge,
     clock_skew: Gauge,
-    pub(super) read_failures: ReadFailures,
 }
 
 impl CustomerMetrics {
@@ -202,11 +194,6 @@ mod tests {
 
     use super::*;
 
-    fn register(registry: &Registry) -> Result<TokenMetrics, prometheus::Error> {
-        let read_failures = ReadFailures::register(&Registry::new())?;
-        TokenMetrics::register(registry, read_failures)
-    }
-
     fn text(registry: &Registry) -> String {
         TextEncoder::new()
             .encode_to_string(&registry.gather())
@@ -216,7 +203,7 @@ mod tests {
     #[test]
     fn all_series_exist_from_the_start_until_forgotten() {
         let registry = Registry::new();
-        let metrics = register(&registry).unwrap();
+        let metrics = TokenMetrics::register(&registry).unwrap();
         let _acme = metrics.customer("acme");
         let _rejections = metrics.rejections("acme");
         let page = text(&registry);
@@ -257,7 +244,7 @@ mod tests {
     #[test]
     fn events_update_the_series() {
         let registry = Registry::new();
-        let acme = register(&registry).unwrap().customer("acme");
+        let acme = TokenMetrics::register(&registry).unwrap().customer("acme");
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         acme.record_login(Outcome::Tls, Some(Duration::from_millis(300)));
         acme.record_login(Outcome::SecretUnreadable, None);
@@ -285,7 +272,7 @@ mod tests {
     #[test]
     fn second_registration_fails() {
         let registry = Registry::new();
-        assert!(register(&registry).is_ok());
-        assert!(register(&registry).is_err());
+        assert!(TokenMetrics::register(&registry).is_ok());
+        assert!(TokenMetrics::register(&registry).is_err());
     }
 }

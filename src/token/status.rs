@@ -126,6 +126,8 @@ pub struct TokenStatus {
     pub other_customer: Option<Arc<str>>,
     /// The secret that obtained the newest token; `None` for a token from the cache.
     pub secret: Option<WhichSecret>,
+    /// Cause of an unreadable secret, while it lasts.
+    pub secret_problem: Option<String>,
     /// The clock skew, once a response revealed it.
     pub skew: Option<Skew>,
     /// [`TokenStatus::next_attempt`] on the monotonic clock.

@@ -118,7 +118,8 @@ impl ControlClient {
     pub async fn send(&self, request: Request<Bytes>) -> Result<ControlResponse, SendError> {
         let began = Instant::now();
         let deadline = began + self.timeout;
-        let response = timeout_at(deadline, self.respond(request));
+        // Boxed: the tasks that send requests rest most of the time, one for each customer.
+        let response = timeout_at(deadline, Box::pin(self.respond(request)));
         let response = response
             .await
             .map_err(|_| SendError::TimedOut(self.timeout))??;

@@ -27,6 +27,7 @@ mod peers;
 mod program;
 mod reload;
 mod rules;
+mod secrets;
 mod signals;
 mod spans;
 mod token;

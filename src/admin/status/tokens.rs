@@ -36,6 +36,8 @@ pub(super) struct TokenView {
     pub(super) other_customer: Option<String>,
     /// Present while Citrix rejects the customer.
     pub(super) rejection: Option<RejectionView>,
+    /// Cause of an unreadable secret.
+    pub(super) secret_problem: Option<String>,
     pub(super) clock_skew_s: Option<f64>,
 }
 
@@ -134,6 +136,7 @@ fn token(customer: &str, status: &TokenStatus, times: &Times) -> TokenView {
         on_old_secret: status.on_old_secret,
         other_customer: status.other_customer.as_deref().map(str::to_owned),
         rejection: None,
+        secret_problem: status.secret_problem.clone(),
         clock_skew_s: status
             .skew
             .map(|skew| (skew.seconds() * 10.0).round() / 10.0),

@@ -32,7 +32,7 @@ fn from_key(leaf: &Leaf, exceptions: &str, report: &mut Report<'_>) -> Result<Eg
     let source = source_of(leaf, report)?;
     let url = source
         .read()
-        .map_err(|error| read_problem(&source, &error))?;
+        .map_err(|error| read_problem(leaf, &source, &error))?;
     let url = url.expose_secret();
     if matches!(source, SecretSource::Plain(_)) && url.contains('@') {
         report.warn(format!(

@@ -178,6 +178,9 @@ fn check_certificate(tls: &RawTls, report: &mut Report<'_>) -> Option<Certificat
         report.require(leaf, "TLS requires a certificate and its key", example);
         report.file(leaf, example)
     });
+    if let Some(key) = &key {
+        report.check_mode(&tls.key, key);
+    }
     Some(CertificateFiles {
         certificate: certificate?,
         key: key?,

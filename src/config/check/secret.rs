@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::Report;
 use crate::config::value::{Leaf, parse_table};
-use crate::config::{SecretError, SecretSource};
+use crate::config::{SecretError, SecretSource, has_outer_space};
 use crate::system::digest::Sha256;
 
 /// An example of the API client's secret.
@@ -31,9 +31,12 @@ pub(super) fn check_secret(
             .map_err(|problem| report.invalid(leaf, problem, example))
             .ok()?,
     };
-    if let Err(error) = source.read() {
-        report.invalid(leaf, read_problem(&source, &error), example);
-        return None;
+    match source.read() {
+        Ok(secret) => warn_of_mistakes(leaf, &source, &secret, report),
+        Err(error) => {
+            report.invalid(leaf, read_problem(leaf, &source, &error), example);
+            return None;
+        }
     }
     if matches!(source, SecretSource::Plain(_)) {
         let key = leaf.path.rsplit('.').next().unwrap_or(&leaf.path);
@@ -111,7 +114,7 @@ fn from_table(table: &Table, report: &Report<'_>) -> Result<SecretSource, String
     match (table.get("file"), table.get("env")) {
         (Some(_), Some(_)) => Err("file and env are mutually exclusive".to_owned()),
         (Some(Value::String(path)), None) if !path.is_empty() => {
-            Ok(SecretSource::File(path.into()))
+            Ok(SecretSource::File(report.resolve(path)))
         }
         (None, Some(Value::String(name))) => {
             let value = report.environment.get(name);
@@ -126,23 +129,51 @@ fn from_table(table: &Table, report: &Report<'_>) -> Result<SecretSource, String
     }
 }
 
-/// Describes why a secret cannot be read. The path of a missing file is not quoted: it may be a
+/// Describes why a secret cannot be read. The path of a missing file is not quoted if it may be a
 /// misplaced secret.
-pub(super) fn read_problem(source: &SecretSource, error: &SecretError) -> String {
-    let exists = match error {
-        SecretError::Unreadable { source, .. } => source.kind() == ErrorKind::PermissionDenied,
-        _ => true,
-    };
-    let file = match source.path() {
-        Some(path) if exists => path.display().to_string(),
-        Some(_) => "the file".to_owned(),
-        None => return error.to_string(),
-    };
+pub(super) fn read_problem(leaf: &Leaf, source: &SecretSource, error: &SecretError) -> String {
     match error {
-        SecretError::Unreadable { source, .. } => format!("cannot read {file}: {source}"),
-        SecretError::NotAFile(_) | SecretError::TimedOut(_) => error.to_string(),
-        SecretError::Empty | SecretError::TooLong | SecretError::NotText => {
-            format!("{file}: {error}")
+        SecretError::Unreadable {
+            path,
+            source: reason,
+        } if reason.kind() != ErrorKind::PermissionDenied && !is_certainly_path(leaf, path) => {
+            format!("cannot read the file: {reason}")
         }
+        _ => source.problem(error),
+    }
+}
+
+/// Returns `true` if `file` is written as a path, or is in an existing folder below that of the
+/// configuration. A secret of letters, digits, `/`, `+` and `=` is neither.
+fn is_certainly_path(leaf: &Leaf, path: &Path) -> bool {
+    let in_variable = leaf.value.as_ref().and_then(Value::as_str);
+    let parsed = in_variable.and_then(parse_table);
+    let table = leaf.value.as_ref().and_then(Value::as_table);
+    let file = parsed
+        .as_ref()
+        .or(table)
+        .and_then(|table| table.get("file"));
+    let is_written_as_path = file.and_then(Value::as_str).is_some_and(|written| {
+        let in_folder = written.contains('/') && path.parent().is_some_and(Path::is_dir);
+        written.starts_with('/') || written.contains(['.', '\\', ':']) || in_folder
+    });
+    is_written_as_path || path.exists()
+}
+
+/// Warns of a secret that was probably written by mistake, and of a file that all users can read.
+fn warn_of_mistakes(
+    leaf: &Leaf,
+    source: &SecretSource,
+    secret: &SecretString,
+    report: &mut Report<'_>,
+) {
+    if has_outer_space(secret) {
+        report.warn(format!(
+            "{}: the secret in {source} begins or ends with white space, which is sent as part of it",
+            leaf.path
+        ));
+    }
+    if let SecretSource::File(path) = source {
+        report.check_mode(leaf, path);
     }
 }

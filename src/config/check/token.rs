@@ -32,7 +32,10 @@ pub(super) fn check_token_cache(token: &RawToken, report: &mut Report<'_>) -> Op
         }
         return None;
     }
-    let file = report.read(&token.cache_file, CACHE_FILE, cache_file);
+    let folder = report.resolve("");
+    let file = report.read(&token.cache_file, CACHE_FILE, |leaf| {
+        cache_file(leaf, &folder)
+    });
     let key = secret::check_secret(&token.cache_key, Some("cache_key"), CACHE_KEY, report);
     if key.is_none() {
         let purpose = "the key that encrypts cache_file";
@@ -44,8 +47,8 @@ pub(super) fn check_token_cache(token: &RawToken, report: &mut Report<'_>) -> Op
 }
 
 /// Parses the path of a file, which need not exist, in an existing directory.
-fn cache_file(leaf: &Leaf) -> Checked<PathBuf> {
-    let path = PathBuf::from(leaf.text()?);
+fn cache_file(leaf: &Leaf, folder: &Path) -> Checked<PathBuf> {
+    let path = folder.join(leaf.text()?);
     let Some(directory) = path.file_name().and(path.parent()) else {
         return Err(format!("{} is not the path of a file", leaf.shown()));
     };

@@ -19,7 +19,7 @@ use super::pair::{self, certified_key};
 use crate::config::{CertificateFiles, ClientCertificates};
 use crate::system::clock::Clock;
 use crate::system::files::{
-    FileContent, FileDigest, FileKind, FileSnapshot, Poller, ReadFailures, ReadTrigger,
+    FileContent, FileDigest, FileKind, FileReader, FileSnapshot, Poller, ReadTrigger,
 };
 use crate::tls::{
     ALPN_H2, ALPN_HTTP1, ALPN_HTTP1_0, PemFile, TlsError, add_roots, provider, validity,
@@ -71,12 +71,12 @@ impl CertificateReloader {
     pub fn new(
         files: CertificateFiles,
         expiry: Gauge,
-        failures: &ReadFailures,
+        reader: &FileReader,
         clock: Clock,
     ) -> Result<Self, TlsError> {
         let snapshot = read(&files);
         let digests = snapshot.digests().to_vec();
-        let poller = Poller::new(FileKind::Certificate, digests.clone()).counted_by(failures);
+        let poller = Poller::new(FileKind::Certificate, digests.clone(), reader);
         let sessions = Sessions::new()?;
         let loaded = Loaded::new(&files, snapshot, &sessions, clock)?;
         let tls = InboundTls {

@@ -1,14 +1,17 @@
 use std::future::pending;
 use std::process::Command;
 
+use prometheus::Registry;
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::system::blocking::BlockingCall;
 
 struct PollerScene {
     folder: TempDir,
     registry: Registry,
+    reader: FileReader,
     poller: Poller,
 }
 
@@ -23,11 +26,12 @@ impl PollerScene {
             path
         });
         let known = FileSnapshot::read(&paths, kind).digests;
-        let failures = ReadFailures::register(&registry).unwrap();
-        let poller = Poller::new(kind, known).counted_by(&failures);
+        let reader = FileReader::register(&registry).unwrap();
+        let poller = Poller::new(kind, known, &reader);
         Self {
             folder,
             registry,
+            reader,
             poller,
         }
     }
@@ -105,14 +109,14 @@ async fn request_reports_after_one_read_whether_or_not_content_changed() {
 #[tokio::test(start_paused = true)]
 async fn unread_file_is_reported_by_the_first_read() {
     let mut scene = PollerScene::new(FileKind::EgressProxy);
-    scene.poller = Poller::unread(FileKind::EgressProxy, [scene.path("a")]);
+    scene.poller = Poller::unread(FileKind::EgressProxy, [scene.path("a")], &scene.reader);
     assert_eq!(texts(scene.next(1).await.unwrap()), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn poller_without_files_waits_for_requests() {
     let mut scene = PollerScene::new(FileKind::Configuration);
-    scene.poller = Poller::new(FileKind::Configuration, Vec::new());
+    scene.poller = Poller::new(FileKind::Configuration, Vec::new(), &scene.reader);
     assert!(scene.next(10).await.is_none());
     scene.poller.trigger().request();
     assert!(scene.next(0).await.unwrap().requested);
@@ -131,36 +135,40 @@ async fn failed_reads_are_counted_and_reported_as_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hung_volume_holds_one_thread_and_loses_no_request() {
+async fn hung_file_holds_one_thread_and_loses_no_request() {
     let mut scene = PollerScene::new(FileKind::Configuration);
     let start = Instant::now();
-    let mut hung = BlockingCall::default();
-    std::mem::swap(&mut scene.poller.call, &mut hung);
-    scene.poller.call = BlockingCall::in_progress(tokio::spawn(pending()));
+    scene.poller.files[0].call = BlockingCall::in_progress(tokio::spawn(pending()));
     for _ in 0..100 {
         let contents = scene.poller.read().await.into_contents();
-        assert!(matches!(
-            contents[..],
-            [Err(ReadError::TimedOut), Err(ReadError::TimedOut)]
-        ));
+        assert!(matches!(contents[..], [Err(ReadError::TimedOut), Ok(_)]));
     }
     assert_eq!(start.elapsed(), READ_TIMEOUT);
     scene.poller.trigger().request();
     assert!(scene.next(10).await.is_none());
-    scene.poller.call = hung;
+    scene.poller.files[0].call = BlockingCall::default();
     assert!(scene.next(1).await.unwrap().requested);
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_of_a_file_is_reported_while_another_hangs() {
+    let mut scene = PollerScene::new(FileKind::ClientSecret);
+    scene.poller.files[0].call = BlockingCall::in_progress(tokio::spawn(pending()));
+    let hung = "read timed out after 2s";
+    assert_eq!(texts(scene.next(2).await.unwrap()), [hung, "b"]);
+    scene.write("b", "new");
+    assert_eq!(texts(scene.next(1).await.unwrap()), [hung, "new"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn late_read_is_used() {
     let mut scene = PollerScene::new(FileKind::ClientSecret);
-    scene.write("a", "late");
-    let paths = scene.poller.paths();
-    let late = async move {
+    let late = async {
         sleep(READ_TIMEOUT * 2).await;
-        FileSnapshot::read(&paths, FileKind::ClientSecret)
+        (Ok(Zeroizing::new(b"late".to_vec())), None)
     };
-    scene.poller.call = BlockingCall::in_progress(tokio::spawn(late));
+    scene.poller.files[0].call = BlockingCall::in_progress(tokio::spawn(late));
+    assert!(scene.next(1).await.unwrap().changed, "timed out");
     assert_eq!(texts(scene.next(2).await.unwrap()), ["late", "b"]);
 }
 

@@ -1,11 +1,11 @@
 //! Reads of a credential's secrets.
 
-use std::error::Error as _;
-
 use secrecy::SecretString;
+use tracing::{info, warn};
 
-use crate::config::{Credential, SecretSource};
-use crate::system::files::{FileContent, FileKind, FileSnapshot, Poller, ReadFailures};
+use super::secrets::WhichSecret;
+use crate::config::{Credential, SecretSource, has_outer_space};
+use crate::system::files::{FileContent, FileKind, FileReader, FileSnapshot, Poller};
 
 /// Sources of a credential's one or two secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +23,14 @@ impl SecretSources {
     }
 
     /// Returns a poller of those sources that are files.
-    fn poller(&self, failures: &ReadFailures) -> Poller {
+    fn poller(&self, files: &FileReader) -> Poller {
         let sources = [Some(&self.current), self.next.as_ref()];
         let paths = sources
             .into_iter()
             .flatten()
             .filter_map(SecretSource::path)
             .map(ToOwned::to_owned);
-        Poller::unread(FileKind::ClientSecret, paths).counted_by(failures)
+        Poller::unread(FileKind::ClientSecret, paths, files)
     }
 }
 
@@ -64,27 +64,73 @@ fn read(source: &SecretSource, contents: &mut impl Iterator<Item = FileContent>)
         Some((path, content)) => SecretSource::from_content(path, content),
         None => source.read(),
     };
-    secret.map_err(|error| match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    })
+    secret.map_err(|error| source.problem(&error))
+}
+
+/// The result of reading a secret, for the log.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Finding {
+    #[default]
+    Unknown,
+    Good,
+    /// It begins or ends with white space.
+    OuterSpace,
+    /// With the cause.
+    Unreadable(String),
+}
+
+impl Finding {
+    fn of(secret: &ReadSecret) -> Self {
+        match secret {
+            Err(cause) => Self::Unreadable(cause.clone()),
+            Ok(secret) if has_outer_space(secret) => Self::OuterSpace,
+            Ok(_) => Self::Good,
+        }
+    }
+
+    fn log(&self, last: &Self, customer: &str, secret: &str) {
+        match self {
+            Self::Unreadable(error) => warn!(
+                customer,
+                secret,
+                error,
+                "client secret unreadable; last accepted secret and token stay in use"
+            ),
+            // The configuration check has warned of the first one.
+            Self::OuterSpace if *last != Self::Unknown => warn!(
+                customer,
+                secret,
+                "client secret begins or ends with white space, which is sent as part of it"
+            ),
+            _ => {}
+        }
+        let readable = !matches!(self, Self::Unreadable(_));
+        if readable && matches!(last, Self::Unreadable(_)) {
+            info!(customer, secret, "client secret readable again");
+        }
+    }
 }
 
 /// Reads the secrets, and polls those that are files. A file that is not read in time counts as
-/// unreadable.
+/// unreadable. Logs a secret that becomes unreadable, and its recovery.
 #[derive(Debug)]
 pub(super) struct SecretReader {
+    customer: String,
     sources: SecretSources,
+    /// The findings of the last read, for `client_secret` and `client_secret_next`.
+    findings: [Finding; 2],
     poller: Poller,
-    failures: ReadFailures,
+    files: FileReader,
 }
 
 impl SecretReader {
-    pub(super) fn new(sources: SecretSources, failures: &ReadFailures) -> Self {
+    pub(super) fn new(customer: &str, sources: SecretSources, files: &FileReader) -> Self {
         Self {
-            poller: sources.poller(failures),
+            customer: customer.to_owned(),
+            poller: sources.poller(files),
             sources,
-            failures: failures.clone(),
+            findings: Default::default(),
+            files: files.clone(),
         }
     }
 
@@ -92,21 +138,47 @@ impl SecretReader {
     pub(super) async fn read(&mut self) -> SecretSnapshot {
         let files = self.poller.read().await;
         self.poller.follow(files.digests().to_vec());
-        SecretSnapshot::new(&self.sources, files)
+        self.snapshot(files)
     }
 
     /// Waits until the content of a file changes. Dropping the future loses nothing.
     pub(super) async fn changed(&mut self) -> SecretSnapshot {
         let files = self.poller.next().await.snapshot;
-        SecretSnapshot::new(&self.sources, files)
+        self.snapshot(files)
+    }
+
+    /// Returns the cause if a secret was unreadable at the last read.
+    pub(super) fn problem(&self) -> Option<&str> {
+        let problems = self.findings.iter().map(|finding| match finding {
+            Finding::Unreadable(cause) => Some(cause.as_str()),
+            Finding::Unknown | Finding::Good | Finding::OuterSpace => None,
+        });
+        problems.flatten().next()
+    }
+
+    fn snapshot(&mut self, files: FileSnapshot) -> SecretSnapshot {
+        let snapshot = SecretSnapshot::new(&self.sources, files);
+        let secrets = [
+            (WhichSecret::Current, Some(&snapshot.current)),
+            (WhichSecret::Next, snapshot.next.as_ref()),
+        ];
+        for ((which, secret), last) in secrets.into_iter().zip(&mut self.findings) {
+            let finding = secret.map_or(Finding::Unknown, Finding::of);
+            if finding != *last {
+                finding.log(last, &self.customer, which.key());
+                *last = finding;
+            }
+        }
+        snapshot
     }
 
     /// Replaces the sources. Returns `true` if they differ.
     pub(super) fn set_sources(&mut self, sources: SecretSources) -> bool {
         let differ = self.sources != sources;
         if differ {
-            self.poller = sources.poller(&self.failures);
+            self.poller = sources.poller(&self.files);
             self.sources = sources;
+            self.findings = Default::default();
         }
         differ
     }
@@ -124,8 +196,8 @@ mod tests {
             current: SecretSource::File("/no/such/secret".into()),
             next: Some(SecretSource::Plain(SecretString::from("plain"))),
         };
-        let failures = ReadFailures::register(&Registry::new()).unwrap();
-        let snapshot = SecretReader::new(sources, &failures).read().await;
+        let files = FileReader::register(&Registry::new()).unwrap();
+        let snapshot = SecretReader::new("acme", sources, &files).read().await;
         let cause = snapshot.current.unwrap_err();
         assert!(cause.contains("/no/such/secret: No such file"), "{cause}");
         assert!(snapshot.next.unwrap().is_ok());

@@ -9,7 +9,7 @@ use crate::system::digest::Sha256;
 pub(super) use crate::token::status::WhichSecret;
 
 impl WhichSecret {
-    const fn key(self) -> &'static str {
+    pub(super) const fn key(self) -> &'static str {
         match self {
             Self::Current => "client_secret",
             Self::Next => "client_secret_next",
@@ -154,10 +154,7 @@ impl SecretSelector {
                         });
                     }
                 }
-                Some(Err(error)) => {
-                    warn!(secret = which.key(), %error, "failed to read client secret");
-                    problem = Some(error);
-                }
+                Some(Err(error)) => problem = Some(error),
                 None => {}
             }
         }

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::log::CapturedLog;
 use super::*;
 use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
-use crate::system::files::ReadFailures;
+use crate::system::files::FileReader;
 use crate::token::Cache;
 use crate::token::metrics::TokenMetrics;
 use crate::token::response::{Grant, Lifetime};
@@ -169,10 +169,8 @@ impl TestKeeper {
         script: impl FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Self {
         let registry = Registry::new();
-        let read_failures = ReadFailures::register(&registry).unwrap();
-        let metrics = TokenMetrics::register(&registry, read_failures)
-            .unwrap()
-            .customer("acme");
+        let files = FileReader::register(&registry).unwrap();
+        let metrics = TokenMetrics::register(&registry).unwrap().customer("acme");
         let slot = Arc::new(TokenSlot::new());
         let calls = Arc::default();
         let issuer = ScriptedIssuer {
@@ -188,8 +186,12 @@ impl TestKeeper {
             settings_receiver,
             Arc::clone(&slot),
             issuer,
-            clock,
             metrics,
+            KeeperContext {
+                clock,
+                files,
+                logins: Arc::default(),
+            },
         );
         Self {
             slot,

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 
 use crate::config::{Egress, SecretSource};
-use crate::system::files::{FileKind, Poller, ReadFailures};
+use crate::system::files::{FileKind, FileReader, Poller};
 
 /// TLS and the egress proxy of new connections. Clones share the proxy, which may change.
 #[derive(Clone)]
@@ -69,17 +69,15 @@ impl DialConfig {
     }
 
     /// Follows the proxy's URL if it is in a file. An invalid URL is logged once and not used.
-    pub async fn follow(self, failures: ReadFailures) -> Infallible {
-        let path = self
-            .egress()
-            .file_source()
-            .and_then(SecretSource::path)
-            .map(Path::to_owned);
-        let Some(path) = path else {
+    pub async fn follow(self, reader: FileReader) -> Infallible {
+        let source = self.egress().file_source().cloned();
+        let Some((source, path)) = source
+            .as_ref()
+            .and_then(|source| Some((source, source.path()?)))
+        else {
             return pending().await;
         };
-        let mut poller =
-            Poller::unread(FileKind::EgressProxy, [path.clone()]).counted_by(&failures);
+        let mut poller = Poller::unread(FileKind::EgressProxy, [path.to_owned()], &reader);
         loop {
             let contents = poller.next().await.snapshot.into_contents();
             // The poller logs a file that cannot be read.
@@ -87,7 +85,7 @@ impl DialConfig {
                 continue;
             };
             let current = self.egress.load_full();
-            match with_url(&current, &path, content) {
+            match with_url(&current, source, path, content) {
                 Ok(egress) if egress == *current => {}
                 Ok(egress) => {
                     tracing::info!(proxy = ?egress.proxy(), "egress proxy changed");
@@ -102,8 +100,14 @@ impl DialConfig {
     }
 }
 
-fn with_url(current: &Egress, path: &Path, content: Zeroizing<Vec<u8>>) -> Result<Egress, String> {
-    let url = SecretSource::from_content(path, Ok(content)).map_err(|error| error.to_string())?;
+fn with_url(
+    current: &Egress,
+    source: &SecretSource,
+    path: &Path,
+    content: Zeroizing<Vec<u8>>,
+) -> Result<Egress, String> {
+    let url = SecretSource::from_content(path, Ok(content));
+    let url = url.map_err(|error| source.problem(&error))?;
     let egress = current.with_url(url.expose_secret());
     egress.map_err(|error| error.to_string())
 }
@@ -138,8 +142,8 @@ mod tests {
         fs::write(file.path(), "http://user:first@proxy:1\n").unwrap();
         let dial_config = dial_config("http://user:first@proxy:1", file.path());
         let mut tasks = JoinSet::new();
-        let failures = ReadFailures::register(&Registry::new()).unwrap();
-        tasks.spawn(dial_config.clone().follow(failures));
+        let reader = FileReader::register(&Registry::new()).unwrap();
+        tasks.spawn(dial_config.clone().follow(reader));
         let dialler = dial_config.clone();
         for (content, address, authorization) in [
             (

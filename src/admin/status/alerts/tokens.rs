@@ -40,6 +40,12 @@ pub(super) fn alerts(tokens: &[TokenView], add: &mut impl FnMut(AlertLevel, &'st
         &|token| token.on_old_secret,
     );
     report(
+        AlertLevel::Warning,
+        "secret_unreadable",
+        "a client secret is unreadable; the next start would fail",
+        &|token| token.secret_problem.is_some(),
+    );
+    report(
         AlertLevel::Notice,
         "secret_next_in_use",
         "client_secret_next is in use; move it to client_secret",
@@ -203,6 +209,13 @@ mod tests {
                     ..token("stale", 3000, 0)
                 },
                 Some((AlertLevel::Warning, "secret_rejected")),
+            ),
+            (
+                TokenView {
+                    secret_problem: Some("cannot read /s".to_owned()),
+                    ..token("fresh", 3000, 0)
+                },
+                Some((AlertLevel::Warning, "secret_unreadable")),
             ),
             (
                 TokenView {

@@ -150,7 +150,7 @@ fn invalid_url_is_reported_without_the_url() {
             "upstream.proxy_url: must be a table with file or env, or a string",
         ),
         (
-            "{ file = '/c4nary' }",
+            "{ file = 'c4nary' }",
             "upstream.proxy_url: cannot read the file",
         ),
         (

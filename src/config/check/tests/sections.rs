@@ -571,7 +571,7 @@ fn signing_key_has_at_least_32_bytes() {
     );
     rejects_with(
         "[login]\nsigning_key = { file = '/nowhere' }",
-        "login.signing_key: cannot read the file",
+        "login.signing_key: cannot read /nowhere: No such file",
     );
     for lifetime in ["999ms", "25h", "0s"] {
         let text = format!("[login]\ntoken_lifetime = '{lifetime}'");

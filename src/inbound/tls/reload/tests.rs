@@ -47,9 +47,9 @@ impl ReloadScene {
         std::fs::write(at("tls.key"), key).unwrap();
         std::fs::write(at("ca.pem"), issue(2100).0).unwrap();
         let expiry = Gauge::new("expiry", "expiry").unwrap();
-        let failures = ReadFailures::register(&Registry::new()).unwrap();
+        let reader = FileReader::register(&Registry::new()).unwrap();
         let reloader =
-            CertificateReloader::new(files, expiry.clone(), &failures, Clock::SYSTEM).unwrap();
+            CertificateReloader::new(files, expiry.clone(), &reader, Clock::SYSTEM).unwrap();
         Self {
             folder,
             expiry,

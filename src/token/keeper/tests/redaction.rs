@@ -72,8 +72,8 @@ async fn debug_output_has_no_token_or_secret() {
         current: secret(SECRET),
         next: None,
     };
-    let failures = ReadFailures::register(&Registry::new()).unwrap();
-    let snapshot = SecretReader::new(sources, &failures).read().await;
+    let files = FileReader::register(&Registry::new()).unwrap();
+    let snapshot = SecretReader::new("acme", sources, &files).read().await;
     let mut secrets = SecretSelector::new();
     let reading = secrets.select(snapshot);
     let printed = format!(
