@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use citrix_auth_proxy::callers::credentials::{PresentedCredentials, X_API_KEY};
 use citrix_auth_proxy::callers::gateway_token::Signer;
-use citrix_auth_proxy::callers::{Callers, PeerIdentity};
+use citrix_auth_proxy::callers::{Callers, Identity, PeerIdentity};
 use citrix_auth_proxy::config::{Caller, Mode};
 use citrix_auth_proxy::system::clock::Clock;
 use citrix_auth_proxy::system::digest::Sha256;
@@ -69,7 +69,12 @@ fn main() -> Fallible<()> {
     let signer = Signer::random()?;
     let token_callers = callers(1)?;
     let caller = token_callers.get(0).ok_or("a caller")?;
-    let token = signer.issue(Some(caller), Clock::SYSTEM.now(), Duration::from_hours(1))?;
+    let token = signer.issue(
+        Some(&caller.name),
+        caller.secrets.first(),
+        Clock::SYSTEM.now(),
+        Duration::from_hours(1),
+    )?;
     let token_headers = HeaderMap::from_iter([(
         AUTHORIZATION,
         HeaderValue::from_str(&format!("Bearer {}", *token))?,
@@ -99,7 +104,7 @@ fn callers(count: usize) -> Fallible<Callers> {
         };
         Ok(Caller {
             name: format!("caller-{number}"),
-            secret: Some(Sha256::of(format!("secret {}", number + 10).as_bytes())),
+            secrets: vec![Sha256::of(format!("secret {}", number + 10).as_bytes())],
             networks: vec![network.parse()?],
             certificate: None,
             rules: Rules::default(),
@@ -118,7 +123,7 @@ fn headers(secret: &str) -> HeaderMap {
     HeaderMap::from_iter([(X_API_KEY, value)])
 }
 
-fn identify(callers: &Callers, headers: &HeaderMap) -> Result<usize, ()> {
+fn identify(callers: &Callers, headers: &HeaderMap) -> Result<Identity, ()> {
     let credentials = PresentedCredentials::read(headers).map_err(drop)?;
     callers.identify(&credentials, peer()).map_err(drop)
 }

@@ -9,11 +9,13 @@
 //! - `/transactions/{id}`: a recent exchange by any of its ids.
 //! - `/regions`: cached redirects to other regions.
 //! - `/log-level`: the log level; `PUT` changes it.
+//! - `/callers`: callers and the last use of their secrets.
 //! - `/callers/{name}/suggestion`: rules that permit the requests of an observed caller.
 //! - `POST /tokens/{customer}/refresh`: requests a new token.
 //! - `POST /quitquitquit`: stops the gateway.
 
 mod audit;
+mod callers;
 mod connections;
 mod history;
 mod log_level;
@@ -61,6 +63,7 @@ use citrix_wire::host;
 use connections::Connections;
 use history::History;
 
+pub use callers::CallerList;
 pub use suggestion::Suggestion;
 
 /// Pause after a failed `accept`: without file descriptors the next call would fail at once.
@@ -68,7 +71,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 
 const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, \
                             /transactions/{id}, /regions, /log-level, \
-                            /callers/{name}/suggestion, POST /tokens/{customer}/refresh and POST /quitquitquit\n";
+                            /callers, /callers/{name}/suggestion, POST /tokens/{customer}/refresh and POST /quitquitquit\n";
 /// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or
 /// changes its meaning.
 const FORMAT: u32 = 1;
@@ -195,6 +198,7 @@ impl Admin {
         match ReadOnly::at(path) {
             None => text(StatusCode::NOT_FOUND, UNKNOWN_PATH),
             Some(_) if !is_read(&request) => method_not_allowed("GET, HEAD"),
+            Some(ReadOnly::Callers) => callers::respond(self),
             Some(ReadOnly::Regions) => regions::respond(self),
             Some(ReadOnly::Status) => status::respond(self),
             Some(ReadOnly::Suggestion(caller)) => suggestion::respond(self, caller),
@@ -271,6 +275,7 @@ impl Admin {
 
 /// A resource for operators that supports only GET and HEAD.
 enum ReadOnly<'a> {
+    Callers,
     Regions,
     Status,
     /// By the caller's name.
@@ -284,6 +289,7 @@ enum ReadOnly<'a> {
 impl<'a> ReadOnly<'a> {
     fn at(path: &'a str) -> Option<Self> {
         match path {
+            "/callers" => Some(Self::Callers),
             "/regions" => Some(Self::Regions),
             "/status.json" => Some(Self::Status),
             _ => suggestion::caller_of(path)

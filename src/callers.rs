@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::Caller;
+use crate::config::{Caller, MAX_SECRETS};
 use crate::inbound::tls::CallerCertificate;
 use crate::system::clock::Clock;
 use crate::system::digest::Sha256;
@@ -42,6 +42,24 @@ pub struct PeerIdentity<'c> {
     pub address: Option<IpAddr>,
     /// The peer's client certificate.
     pub certificate: Option<&'c CallerCertificate>,
+}
+
+/// The caller of a request, and the credential that identified it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The index of the caller.
+    pub caller: usize,
+    /// The index in [`Caller::secrets`]; `None` for a caller without a secret.
+    pub secret: Option<usize>,
+}
+
+impl Identity {
+    const fn without_secret(caller: usize) -> Self {
+        Self {
+            caller,
+            secret: None,
+        }
+    }
 }
 
 /// The reason that a request has no caller, for the log: the response does not name it.
@@ -84,7 +102,7 @@ impl Callers {
     /// Creates the callers of a configuration.
     pub fn new(all: Vec<Caller>) -> Self {
         Self {
-            any_secret: all.iter().any(|caller| caller.secret.is_some()),
+            any_secret: all.iter().any(Caller::has_secret),
             all,
         }
     }
@@ -138,7 +156,7 @@ impl Callers {
         peer: PeerIdentity<'_>,
         signer: &Signer,
         clock: Clock,
-    ) -> Result<usize, UnknownCaller<'_>> {
+    ) -> Result<Identity, UnknownCaller<'_>> {
         if let PresentedCredentials::Bearer(token) = presented {
             match signer.verify(token, clock.now()) {
                 Verification::Foreign => {}
@@ -156,22 +174,35 @@ impl Callers {
         claims: &Claims,
         peer: PeerIdentity<'_>,
         signer: &Signer,
-    ) -> Result<usize, UnknownCaller<'_>> {
+    ) -> Result<Identity, UnknownCaller<'_>> {
         let index = claims
             .caller()
             .and_then(|name| self.index_of(name.as_bytes()));
         let known = index.and_then(|index| Some((index, self.get(index)?)));
-        let (index, caller) = known
-            .filter(|(_, caller)| signer.is_current(claims, caller))
-            .ok_or(UnknownCaller::StaleToken)?;
+        let (index, caller) = known.ok_or(UnknownCaller::StaleToken)?;
+        let identity = if caller.has_secret() {
+            let secret = caller
+                .secrets
+                .iter()
+                .position(|secret| signer.is_bound_to(claims, Some(secret)));
+            secret.map(|secret| Identity {
+                caller: index,
+                secret: Some(secret),
+            })
+        } else {
+            signer
+                .is_bound_to(claims, None)
+                .then_some(Identity::without_secret(index))
+        };
+        let identity = identity.ok_or(UnknownCaller::StaleToken)?;
         if peer.network_of(caller).is_some() && peer.has_certificate_of(caller) {
-            Ok(index)
+            Ok(identity)
         } else {
             Err(UnknownCaller::WrongPeer(&caller.name))
         }
     }
 
-    /// Returns the index of the caller that the credentials and the peer identify.
+    /// Returns the caller that the credentials and the peer identify.
     ///
     /// A secret identifies its caller. Without one it is a caller without a secret whose
     /// certificate and networks match the peer: one with a certificate before one without, then the
@@ -183,22 +214,22 @@ impl Callers {
         &self,
         presented: &PresentedCredentials<'_>,
         peer: PeerIdentity<'_>,
-    ) -> Result<usize, UnknownCaller<'_>> {
+    ) -> Result<Identity, UnknownCaller<'_>> {
         let hash = presented.secret().map(Sha256::of);
-        // 1 + the index of the caller with this secret, 0 if there is none; and 1 if the peer
-        // matches that caller.
+        // 1 + the number of this secret, 0 if there is none; and 1 if the peer matches its caller.
         let (mut found, mut found_matches) = (0, 0);
         let mut by_peer: Option<((bool, u8), usize)> = None;
         for (index, caller) in self.all.iter().enumerate() {
             let network = peer.network_of(caller);
             let matches = network.is_some() && peer.has_certificate_of(caller);
-            if let Some(expected) = &caller.secret {
+            for (nth, expected) in caller.secrets.iter().enumerate() {
                 // Arithmetic instead of a branch: the time of a rarely taken branch reveals the
                 // match.
                 let equal = usize::from(hash.as_ref().is_some_and(|hash| expected.matches(hash)));
-                found |= equal * (index + 1);
+                found |= equal * (index * MAX_SECRETS + nth + 1);
                 found_matches |= equal * usize::from(matches);
-            } else if matches {
+            }
+            if matches && !caller.has_secret() {
                 let rank = (caller.certificate.is_some(), network.unwrap_or(0));
                 // The first of equal rank wins.
                 if by_peer.is_none_or(|(best, _)| rank > best) {
@@ -206,20 +237,23 @@ impl Callers {
                 }
             }
         }
-        if let Some((index, caller)) = found
-            .checked_sub(1)
-            .and_then(|index| Some((index, self.get(index)?)))
+        let identity = found.checked_sub(1).map(|number| Identity {
+            caller: number / MAX_SECRETS,
+            secret: Some(number % MAX_SECRETS),
+        });
+        if let Some((identity, caller)) =
+            identity.and_then(|identity| Some((identity, self.get(identity.caller)?)))
         {
             return match presented.name() {
                 Some(name) if name != caller.name.as_bytes() => {
                     Err(UnknownCaller::NameMismatch(&caller.name))
                 }
                 _ if found_matches == 0 => Err(UnknownCaller::WrongPeer(&caller.name)),
-                _ => Ok(index),
+                _ => Ok(identity),
             };
         }
         match by_peer {
-            Some((_, index)) if !presented.is_for_gateway() => Ok(index),
+            Some((_, index)) if !presented.is_for_gateway() => Ok(Identity::without_secret(index)),
             _ if matches!(presented, PresentedCredentials::Absent) => {
                 Err(UnknownCaller::NoCredentials)
             }

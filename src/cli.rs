@@ -110,6 +110,8 @@ pub enum CallerCommand {
     },
     /// Print a configuration block that permits the observed requests of a caller in mode "observe"
     Suggest(SuggestArgs),
+    /// List the callers of the running gateway, and when each of their secrets was last used
+    List(OperatorArgs),
 }
 
 /// Arguments of `caller suggest`.
@@ -118,6 +120,13 @@ pub struct SuggestArgs {
     /// Name of the caller in the configuration of the running gateway
     #[arg(value_parser = caller::name)]
     name: String,
+    #[command(flatten)]
+    operator: OperatorArgs,
+}
+
+/// Arguments of commands that an operator sends to a running gateway.
+#[derive(clap::Args)]
+pub struct OperatorArgs {
     #[command(flatten)]
     admin: AdminArgs,
     /// File with the secret of the admin listener [default: the value of CITRIX_ADMIN_SECRET]

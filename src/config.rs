@@ -32,7 +32,7 @@ pub use boot::{
     AdminSettings, BindAddress, Boot, CertificateFiles, ClientCertificates, ListenAddress,
     LogFormat, LogSettings,
 };
-pub use caller::{Caller, CertificateName, Mode, check_name};
+pub use caller::{Caller, CertificateName, MAX_SECRETS, Mode, check_name};
 pub use changes::{BOOT_KEYS, Changes, ConfigFingerprint, join_names};
 pub use check::{from_bytes, from_toml, load};
 pub use credential::{Credential, InstanceId};

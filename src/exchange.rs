@@ -200,6 +200,11 @@ impl Exchange {
         &self.ids.transaction
     }
 
+    /// Returns the time at which the request head was complete.
+    pub fn began(&self) -> Instant {
+        self.timings.began
+    }
+
     /// Returns the index of the authenticated caller in the configuration.
     pub fn caller(&self) -> Option<usize> {
         self.caller

@@ -23,7 +23,8 @@ use tokio::time::timeout;
 use crate::callers::credentials::PresentedCredentials;
 use crate::callers::gateway_token::SigningError;
 use crate::callers::login::LoginOutcomes;
-use crate::callers::{browser_guard, head};
+use crate::callers::{Identity, browser_guard, head};
+use crate::config::Caller;
 use crate::error::{CHALLENGE, Failure, Reason, X_PROXY_ERROR};
 use crate::exchange::{CallerResponseBody, Exchange};
 use crate::inbound::body::{BodyFault, CallerBody};
@@ -198,16 +199,25 @@ async fn grant(
         .next()
         .filter(|_| content_types.next().is_none());
     let credentials = request::parse(endpoint, content_type, &body)?;
+    let mut secret = None;
     if !callers.is_empty() {
-        let index = identify(head, &credentials, snapshot, exchange)?;
+        let identity = identify(head, &credentials, snapshot, exchange)?;
+        let index = identity.caller;
         browser_guard::reject_cross_site(callers, index, authority.as_ref(), &head.headers)?;
         exchange.set_caller(Some(index));
+        secret = identity.secret;
+        if let Some((secret, (_, state))) = secret.zip(snapshot.caller(index)) {
+            state.secret_used(secret, exchange.began());
+        }
     }
     let caller = exchange.caller().and_then(|index| callers.get(index));
+    let secret = caller.zip(secret);
+    let secret = secret.and_then(|(caller, secret)| caller.secrets.get(secret));
     let lifetime = live.login.token_lifetime;
     let signer = shared.login_endpoints.signer(snapshot.signer.as_ref());
-    let token = signer.issue(caller, shared.clock.now(), lifetime)?;
-    let principal = caller.map_or(ANONYMOUS, |caller| &caller.name);
+    let name = caller.map(|caller| caller.name.as_str());
+    let token = signer.issue(name, secret, shared.clock.now(), lifetime)?;
+    let principal = name.unwrap_or(ANONYMOUS);
     Ok(response::token(
         endpoint,
         &token,
@@ -216,13 +226,13 @@ async fn grant(
     ))
 }
 
-/// Returns the index of the caller that logs in.
+/// Returns the caller that logs in.
 fn identify(
     head: &Parts,
     credentials: &Credentials,
     snapshot: &Snapshot,
     exchange: &mut Exchange,
-) -> Result<usize, LoginRejection> {
+) -> Result<Identity, LoginRejection> {
     let (callers, identity) = (&snapshot.callers, exchange.peer_identity());
     let in_header = PresentedCredentials::read(&head.headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
@@ -238,7 +248,7 @@ fn identify(
                 .and_then(|id| callers.index_of(id.as_bytes()));
             let requires_secret = named
                 .and_then(|index| callers.get(index))
-                .is_some_and(|caller| caller.secret.is_some());
+                .is_some_and(Caller::has_secret);
             let by_identity = if requires_secret {
                 None
             } else {

@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::callers::CallerView;
 use super::times::Times;
 use super::transactions::ExchangeView;
 use super::{Admin, FORMAT, FullResponse, json};
@@ -18,7 +19,7 @@ use crate::state::lifecycle::Phase;
 use crate::state::published::Published;
 use alerts::Alert;
 use tokens::TokenView;
-use traffic::{CallerView, LoadView, QueueView, RetiredView, RouteView, Traffic};
+use traffic::{LoadView, QueueView, RetiredView, RouteView, Traffic};
 
 /// Maximum number of failures, and of rejections.
 const MAX_EXCHANGES: usize = 50;
@@ -41,6 +42,12 @@ struct StatusDocument<'a> {
     refusals: Vec<ExchangeView<'a>>,
     retired: Vec<RetiredView>,
     certificates: Vec<CertificateView>,
+}
+
+/// Returns the callers, for `/callers`.
+pub(super) fn callers(admin: &Admin) -> Vec<CallerView> {
+    let times = Times::now(&admin.shared);
+    Traffic::now(admin, &times).callers(&admin.shared.published.load(), &times)
 }
 
 pub(super) fn respond(admin: &Admin) -> FullResponse {

@@ -8,7 +8,7 @@ use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName};
 
 use super::Callers;
-use crate::config::{AllowedHosts, Caller};
+use crate::config::AllowedHosts;
 use crate::error::{Failure, Reason};
 use citrix_wire::host::{Authority, strip_root};
 
@@ -104,8 +104,10 @@ pub fn reject_cross_site(
     authority: Option<&Authority<'_>>,
     headers: &HeaderMap,
 ) -> Result<(), Failure> {
-    let has_no_secret = |caller: &Caller| caller.secret.is_none();
-    if callers.get(index).is_some_and(has_no_secret) {
+    if callers
+        .get(index)
+        .is_some_and(|caller| !caller.has_secret())
+    {
         check_site(authority, headers)?;
     }
     Ok(())

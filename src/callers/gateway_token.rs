@@ -1,7 +1,7 @@
 //! Gateway tokens (interface §4.5): issued by the gateway's own token endpoints, accepted as a
 //! caller's credentials.
 //!
-//! A token names its caller and its expiry, and is bound to the caller's current secret. Networks
+//! A token names its caller and its expiry, and is bound to the secret that was presented. Networks
 //! and certificate of the caller are checked at each use, as with a secret.
 
 use std::time::{Duration, SystemTime};
@@ -15,8 +15,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Caller;
 use crate::system::clock::since_epoch;
+use crate::system::digest::Sha256;
 
 const ALGORITHM: Algorithm = Algorithm::HS256;
 const ISSUER: &str = "citrix-auth-proxy";
@@ -53,7 +53,7 @@ pub struct Claims {
     sub: Option<String>,
     iat: u64,
     exp: u64,
-    /// The binding to the caller's secret.
+    /// The binding to the secret that was presented.
     bnd: String,
 }
 
@@ -96,22 +96,23 @@ impl Signer {
         Ok(Self::new(&*key))
     }
 
-    /// Issues a token for a caller, or for anonymous requests.
+    /// Issues a token for a caller, or for anonymous requests, bound to the presented secret.
     ///
     /// # Errors
     /// If `jsonwebtoken` fails to sign; no cause is known.
     pub fn issue(
         &self,
-        caller: Option<&Caller>,
+        caller: Option<&str>,
+        secret: Option<&Sha256>,
         now: SystemTime,
         lifetime: Duration,
     ) -> Result<Zeroizing<String>, SigningError> {
         let claims = Claims {
             iss: ISSUER.to_owned(),
-            sub: caller.map(|caller| caller.name.clone()),
+            sub: caller.map(str::to_owned),
             iat: seconds(now),
             exp: seconds(now + lifetime),
-            bnd: self.binding(caller),
+            bnd: self.binding(secret),
         };
         Ok(Zeroizing::new(jsonwebtoken::encode(
             &Header::new(ALGORITHM),
@@ -132,16 +133,16 @@ impl Signer {
         }
     }
 
-    /// Returns `true` if the caller's secret is the one that it had when the token was issued.
-    pub fn is_current(&self, claims: &Claims, caller: &Caller) -> bool {
-        claims.bnd == self.binding(Some(caller))
+    /// Returns `true` if the token was issued for this secret.
+    pub fn is_bound_to(&self, claims: &Claims, secret: Option<&Sha256>) -> bool {
+        claims.bnd == self.binding(secret)
     }
 
-    /// Returns a keyed hash of the caller's secret, which reveals only whether the secret changed.
-    fn binding(&self, caller: Option<&Caller>) -> String {
+    /// Returns a keyed hash of a secret, which reveals only whether the secret is the same.
+    fn binding(&self, secret: Option<&Sha256>) -> String {
         let mut context = hmac::Context::with_key(&self.binding);
         context.update(BINDING);
-        if let Some(secret) = caller.and_then(|caller| caller.secret.as_ref()) {
+        if let Some(secret) = secret {
             context.update(secret.as_bytes());
         }
         URL_SAFE_NO_PAD.encode(&context.sign().as_ref()[..16])
@@ -165,17 +166,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::callers::tests::caller;
 
     const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
     const HOUR: Duration = Duration::from_hours(1);
     const NOW: SystemTime = UNIX_EPOCH;
 
     fn issued(signer: &Signer, secret: Option<&str>) -> String {
-        signer
-            .issue(Some(&caller("splunk", secret, &[], None)), NOW, HOUR)
-            .unwrap()
-            .to_string()
+        let secret = secret.map(|secret| Sha256::of(secret.as_bytes()));
+        let token = signer.issue(Some("splunk"), secret.as_ref(), NOW, HOUR);
+        token.unwrap().to_string()
     }
 
     fn claims(signer: &Signer, token: &str) -> Claims {
@@ -216,9 +215,9 @@ mod tests {
     }
 
     #[test]
-    fn token_is_current_while_the_callers_secret_is_unchanged() {
+    fn token_is_bound_to_the_presented_secret() {
         let signer = Signer::new(KEY);
-        for (then, now, is_current) in [
+        for (then, now, is_bound) in [
             (Some("s"), Some("s"), true),
             (Some("s"), Some("t"), false),
             (Some("s"), None, false),
@@ -226,14 +225,14 @@ mod tests {
             (None, None, true),
         ] {
             let claims = claims(&signer, &issued(&signer, then));
-            let caller = caller("splunk", now, &[], None);
+            let now_hash = now.map(|secret: &str| Sha256::of(secret.as_bytes()));
             assert_eq!(
-                signer.is_current(&claims, &caller),
-                is_current,
+                signer.is_bound_to(&claims, now_hash.as_ref()),
+                is_bound,
                 "{then:?} {now:?}"
             );
         }
-        let anonymous = signer.issue(None, NOW, HOUR).unwrap();
+        let anonymous = signer.issue(None, None, NOW, HOUR).unwrap();
         assert_eq!(claims(&signer, &anonymous).caller(), None);
     }
 
@@ -298,7 +297,7 @@ mod tests {
         let token = issued(&Signer::new(KEY), Some("the secret"));
         let payload = token.split('.').nth(1).unwrap();
         let payload = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
-        let hash = crate::system::digest::Sha256::of(b"the secret");
+        let hash = Sha256::of(b"the secret");
         assert!(
             !payload.contains("the secret") && !payload.contains(&hash.to_hex()[..8]),
             "{payload}"

@@ -17,7 +17,10 @@ pub(super) fn caller(
 ) -> Caller {
     Caller {
         name: name.to_owned(),
-        secret: secret.map(|secret| Sha256::of(secret.as_bytes())),
+        secrets: secret
+            .map(|secret| Sha256::of(secret.as_bytes()))
+            .into_iter()
+            .collect(),
         networks: networks
             .iter()
             .map(|network| network.parse().unwrap())
@@ -61,7 +64,7 @@ fn identify(callers: &Callers, field: &str, address: &str, subject: Option<&str>
     let headers = headers(field);
     let presented = PresentedCredentials::read(&headers).unwrap();
     match callers.identify(&presented, peer) {
-        Ok(index) => callers.get(index).unwrap().name.clone(),
+        Ok(identity) => callers.get(identity.caller).unwrap().name.clone(),
         Err(unknown) => format!("{unknown:?}"),
     }
 }
@@ -100,6 +103,53 @@ fn secret_identifies_its_caller_in_every_form() {
         identify(&callers, &format!("X-Api-Key: {hash}"), "10.0.0.1", None),
         "WrongSecret"
     );
+}
+
+#[test]
+fn each_secret_of_a_rotation_identifies_its_caller() {
+    let mut first = caller("a", Some("old"), &[], None);
+    first.secrets.push(Sha256::of(b"new"));
+    let callers = Callers::new(vec![first, caller("b", Some("other"), &[], None)]);
+    let peer = PeerIdentity {
+        address: None,
+        certificate: None,
+    };
+    let signer = Signer::new(&[7; 32]);
+    for (secret, expected) in [
+        ("old", Some((0, 0))),
+        ("new", Some((0, 1))),
+        ("other", Some((1, 0))),
+        ("newer", None),
+    ] {
+        let headers = headers(&format!("X-Api-Key: {secret}"));
+        let presented = PresentedCredentials::read(&headers).unwrap();
+        let identity = callers.identify(&presented, peer).ok();
+        let found = identity.map(|identity| (identity.caller, identity.secret.unwrap()));
+        assert_eq!(found, expected, "{secret}");
+        let Some(identity) = identity else { continue };
+        let name = &callers.get(identity.caller).unwrap().name;
+        let hash = Sha256::of(secret.as_bytes());
+        let (now, hour) = (Clock::SYSTEM.now(), std::time::Duration::from_hours(1));
+        let token = signer.issue(Some(name), Some(&hash), now, hour).unwrap();
+        let by_token = callers.admit(
+            &PresentedCredentials::Bearer(token.as_bytes()),
+            peer,
+            &signer,
+            Clock::SYSTEM,
+        );
+        assert_eq!(by_token, Ok(identity), "{secret}");
+    }
+    // The rotation ends: tokens of the removed secret end with it.
+    let after = Callers::new(vec![caller("a", Some("new"), &[], None)]);
+    let now = Clock::SYSTEM.now();
+    for (secret, valid) in [("old", false), ("new", true)] {
+        let hash = Sha256::of(secret.as_bytes());
+        let hour = std::time::Duration::from_hours(1);
+        let token = signer.issue(Some("a"), Some(&hash), now, hour).unwrap();
+        let presented = PresentedCredentials::Bearer(token.as_bytes());
+        let admitted = after.admit(&presented, peer, &signer, Clock::SYSTEM);
+        assert_eq!(admitted.is_ok(), valid, "{secret}");
+    }
 }
 
 #[test]

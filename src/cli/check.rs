@@ -197,8 +197,10 @@ fn summary(config: &Config) -> String {
 /// Describes how a caller authenticates, and from which networks.
 fn conditions(caller: &Caller) -> String {
     let mut text = String::new();
-    if caller.secret.is_some() {
-        text.push_str(", by its secret");
+    match caller.secrets.len() {
+        0 => {}
+        1 => text.push_str(", by its secret"),
+        _ => text.push_str(", by one of two secrets"),
     }
     if caller.certificate.is_some() {
         text.push_str(", by its client certificate");

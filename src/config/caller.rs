@@ -7,14 +7,17 @@ use ipnet::IpNet;
 use crate::system::digest::Sha256;
 use citrix_wire::policy::Rules;
 
-/// A `[[caller]]`. At least one of `secret`, `networks` and `certificate` is set, and all that are
+/// The maximum number of a caller's secrets: the present one, and the next during a rotation.
+pub const MAX_SECRETS: usize = 2;
+
+/// A `[[caller]]`. At least one of `secrets`, `networks` and `certificate` is set, and all that are
 /// set must match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The name in metrics, logs and HTTP Basic.
     pub name: String,
-    /// The hash of its secret.
-    pub secret: Option<Sha256>,
+    /// The hashes of its secrets, at most [`MAX_SECRETS`]; any of them matches.
+    pub secrets: Vec<Sha256>,
     /// The networks it may connect from; empty: any.
     pub networks: Vec<IpNet>,
     pub certificate: Option<CertificateName>,
@@ -31,7 +34,12 @@ pub struct Caller {
 impl Caller {
     /// Returns `true` if its network alone identifies the caller.
     pub fn is_network_only(&self) -> bool {
-        self.secret.is_none() && self.certificate.is_none()
+        !self.has_secret() && self.certificate.is_none()
+    }
+
+    /// Returns `true` if the caller must present a secret.
+    pub fn has_secret(&self) -> bool {
+        !self.secrets.is_empty()
     }
 }
 

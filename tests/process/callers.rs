@@ -151,6 +151,47 @@ async fn new_secret_admits_its_caller_and_the_audit_log_names_it() {
 }
 
 #[tokio::test]
+async fn both_secrets_of_a_rotation_are_admitted_and_listed_with_their_last_use() {
+    let hash = |secret: &str| hex::encode(digest(&SHA256, secret.as_bytes()).as_ref());
+    let (old, new) = (hash("old-secret"), hash("new-secret"));
+    let callers = format!(
+        "[[caller]]\nname = \"splunk\"\nsecret_sha256 = [\"{old}\", \"{new}\"]\n\
+         [[caller]]\nname = \"net\"\nnetworks = [\"192.0.2.0/24\"]\n"
+    );
+    let (gateway, _servers) = start(&callers).await;
+    let admin = gateway.admin.to_string();
+    let list = async || {
+        let exit = Program::run(&["caller", "list", "--admin", &admin], &[]).await;
+        assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
+        for secret in [&old, &new] {
+            assert!(!exit.stdout.contains(&secret[..16]), "{}", exit.stdout);
+        }
+        let rows = exit.stdout.lines().map(str::to_owned);
+        rows.collect::<Vec<_>>()
+    };
+    let uses = |rows: &[String]| {
+        let row = |hash: &str| rows.iter().find(|row| row.contains(&hash[..8])).unwrap();
+        [&old, &new].map(|hash| !row(hash).ends_with("never"))
+    };
+    let rows = list().await;
+    assert!(
+        rows[0].starts_with("CALLER") && rows[1].starts_with("splunk"),
+        "{rows:?}"
+    );
+    assert!(rows[3].starts_with("net"), "{rows:?}");
+    assert_eq!(uses(&rows), [false, false]);
+    for (secret, status, used) in [
+        ("new-secret", 200, [false, true]),
+        ("other-secret", 401, [false, true]),
+        ("old-secret", 200, [true, true]),
+    ] {
+        let key = format!("X-Api-Key: {secret}\r\n");
+        assert_eq!(send(&gateway, "GET /x", &key).await.status(), status);
+        assert_eq!(uses(&list().await), used, "{secret}");
+    }
+}
+
+#[tokio::test]
 async fn invalid_caller_name_exits_with_64() {
     for name in ["", "a b", "a:b", "anonymous", "none", "\"]"] {
         let exit = Program::run(&["caller", "new", name], &[]).await;

@@ -163,10 +163,17 @@ export function load(status) {
   ];
 }
 
+/** The last use of each secret of a caller that has several. */
+function secretsOf(caller, now) {
+  const uses = caller.secrets.map((secret) => `${secret.sha256}…: ${moment(secret.last_used_at, now) ?? "never"}`);
+  return uses.length > 1 ? uses.join(", ") : "–";
+}
+
 export function callers(status) {
   if (status.callers.length === 0) return [el("p", { class: "quiet" }, "No requests yet.")];
   const names = { anonymous: "anonymous (no callers configured)", none: "unknown" };
   const isObserved = status.callers.some((caller) => caller.mode === "observe");
+  const isRotating = status.callers.some((caller) => caller.secrets.length > 1);
   const wouldDeny = (caller) => caller.mode !== "observe" ? "–" : caller.would_deny === 0 ? "0"
     : el("span", { class: "warn" }, count(caller.would_deny));
   return [table("Callers", [
@@ -174,6 +181,7 @@ export function callers(status) {
     { title: "Last seen", of: (caller) => moment(caller.last_seen_at, status.now) ?? "never" },
     { title: "Requests", number: true, of: (caller) => count(caller.requests) },
     { title: "Rejected", number: true, of: (caller) => caller.refused === 0 ? "0" : el("span", { class: "warn" }, count(caller.refused)) },
+    ...(isRotating ? [{ title: "Last use of each secret", of: (caller) => secretsOf(caller, status.now) }] : []),
     ...(isObserved ? [{ title: "Observed: would be rejected", number: true, of: wouldDeny }] : []),
   ], status.callers, (caller) => caller.name)];
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::admin::Admin;
+use crate::admin::callers::{CallerView, SecretView};
 use crate::admin::history::MAX_AGE;
 use crate::admin::times::Times;
+use crate::callers::caller_state::CallerState;
 use crate::config::Mode;
 use crate::observe::metrics::{ANONYMOUS, Distribution, NONE, RouteTotals, Totals};
 use crate::observe::recent::{CallerTotals, RouteReasons};
@@ -74,20 +76,6 @@ impl Latency {
 
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e4).round() / 10.0
-}
-
-#[derive(Serialize)]
-pub(super) struct CallerView {
-    name: String,
-    configured: bool,
-    requests: u64,
-    /// Requests rejected by the gateway for a fault of the caller.
-    refused: u64,
-    /// `enforce` or `observe`, for a configured caller.
-    mode: Option<&'static str>,
-    /// Requests that its rules would have rejected.
-    would_deny: u64,
-    last_seen_at: Option<String>,
 }
 
 /// Requests of one route that wait because of Citrix's limits.
@@ -168,21 +156,33 @@ impl Traffic {
             Mode::Enforce => "enforce",
             Mode::Observe => "observe",
         };
-        let configured = published.live.callers.iter();
-        let configured = configured.map(|caller| (caller.name.as_str(), Some(mode(caller.mode))));
-        let unnamed = [ANONYMOUS, NONE].map(|name| (name, None));
+        let secrets = |state: &CallerState| {
+            let secrets = state.secrets().iter().map(|secret| SecretView {
+                sha256: secret.digits(),
+                last_used_at: secret.last().map(|last| times.seconds(last)),
+            });
+            secrets.collect()
+        };
+        let configured = published.callers.iter().map(|caller| {
+            let (config, secrets) = (&caller.config, secrets(&caller.state));
+            (config.name.as_str(), Some(mode(config.mode)), secrets)
+        });
+        let unnamed = [ANONYMOUS, NONE].map(|name| (name, None, Vec::new()));
         let count =
             |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or_default();
         let activity = |name: &str| self.callers.get(name).copied().unwrap_or_default();
-        let callers = configured.chain(unnamed).map(|(name, mode)| CallerView {
-            name: name.to_owned(),
-            configured: mode.is_some(),
-            requests: count(&self.now.callers, name),
-            refused: activity(name).rejected,
-            mode,
-            would_deny: count(&self.now.would_deny, name),
-            last_seen_at: activity(name).last.map(|last| times.seconds(last)),
-        });
+        let callers = configured
+            .chain(unnamed)
+            .map(|(name, mode, secrets)| CallerView {
+                name: name.to_owned(),
+                configured: mode.is_some(),
+                requests: count(&self.now.callers, name),
+                refused: activity(name).rejected,
+                mode: mode.map(str::to_owned),
+                would_deny: count(&self.now.would_deny, name),
+                last_seen_at: activity(name).last.map(|last| times.seconds(last)),
+                secrets,
+            });
         callers
             .filter(|caller| caller.configured || caller.requests > 0)
             .collect()

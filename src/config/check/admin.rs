@@ -21,7 +21,9 @@ pub(super) fn check_admin(
             listen::tcp_address(leaf.text()?)
         })
         .unwrap_or(default);
-    let secret_sha256 = report.read(&admin.secret_sha256, HASH, secret::sha256);
+    let secret_sha256 = report.read(&admin.secret_sha256, HASH, |leaf| {
+        secret::sha256(leaf.value.as_ref())
+    });
     if !address.ip().to_canonical().is_loopback() {
         let purpose = format!("required because {address} is not a loopback address");
         report.require(&admin.secret_sha256, &purpose, HASH);

@@ -3,11 +3,12 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use http::Method;
+use toml::Value;
 
 use super::{MAX_COUNT, Report, network, secret};
 use crate::config::raw::{RawCaller, RawInsecure, RawTls};
 use crate::config::value::{Checked, Leaf, shown};
-use crate::config::{Caller, CertificateName, Credential, Mode, check_name};
+use crate::config::{Caller, CertificateName, Credential, MAX_SECRETS, Mode, check_name};
 use crate::system::digest::Sha256;
 use citrix_wire::policy::pattern::PathRules;
 use citrix_wire::policy::{RULE_METHODS, Rules};
@@ -110,14 +111,14 @@ fn check_caller(
         report.require(&block.secret_sha256, purpose, HASH);
     }
     let name = report.read(&block.name, NAME, name);
-    let secret = report.read(&block.secret_sha256, HASH, hash);
+    let secrets = report.read(&block.secret_sha256, HASH, hashes);
     let networks = each(&block.networks, NETWORKS, report, network::network);
     let certificate = report.read(&block.client_certificate, CERTIFICATE, certificate);
     let rules = rules(block, customers, report);
     let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
     let caller = Caller {
         name: name?,
-        secret,
+        secrets: secrets.unwrap_or_default(),
         networks,
         certificate,
         rules,
@@ -133,7 +134,7 @@ fn check_caller(
     }
     // Without its only, invalid credential the caller would match every client.
     let identified =
-        caller.secret.is_some() || caller.certificate.is_some() || !caller.networks.is_empty();
+        caller.has_secret() || caller.certificate.is_some() || !caller.networks.is_empty();
     identified.then_some(caller)
 }
 
@@ -167,13 +168,14 @@ fn reject_duplicate(
         if other.name == caller.name {
             duplicate(&block.name, "duplicate name");
         }
-        if caller.secret.is_some() && other.secret == caller.secret {
+        if caller
+            .secrets
+            .iter()
+            .any(|secret| other.secrets.contains(secret))
+        {
             duplicate(&block.secret_sha256, "duplicate secret");
         }
-        if caller.secret.is_some()
-            || other.secret.is_some()
-            || other.certificate != caller.certificate
-        {
+        if caller.has_secret() || other.has_secret() || other.certificate != caller.certificate {
             continue;
         }
         let common = caller
@@ -194,8 +196,29 @@ fn name(leaf: &Leaf) -> Checked<String> {
     Ok(text.to_owned())
 }
 
-fn hash(leaf: &Leaf) -> Checked<Sha256> {
-    let hash = secret::sha256(leaf)?;
+/// Parses one hash, or a list of the present and the next one.
+fn hashes(leaf: &Leaf) -> Checked<Vec<Sha256>> {
+    let Some(Value::Array(list)) = &leaf.value else {
+        return Ok(vec![hash(leaf.value.as_ref())?]);
+    };
+    if !(1..=MAX_SECRETS).contains(&list.len()) {
+        return Err(format!(
+            "a list of {} hashes; expected one hash, or the present and the next one",
+            list.len()
+        ));
+    }
+    let hashes: Vec<_> = list
+        .iter()
+        .map(|one| hash(Some(one)))
+        .collect::<Checked<_>>()?;
+    match hashes[..] {
+        [present, next] if present == next => Err("the same hash twice".to_owned()),
+        _ => Ok(hashes),
+    }
+}
+
+fn hash(value: Option<&Value>) -> Checked<Sha256> {
+    let hash = secret::sha256(value)?;
     if hash == Sha256::of(b"") {
         return Err("SHA-256 of an empty secret".to_owned());
     }

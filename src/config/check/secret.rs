@@ -67,8 +67,8 @@ pub(super) fn check_key(
 }
 
 /// Parses the SHA-256 of a secret in hex digits.
-pub(super) fn sha256(leaf: &Leaf) -> Result<Sha256, String> {
-    let digits = leaf.value.as_ref().and_then(Value::as_str);
+pub(super) fn sha256(value: Option<&Value>) -> Result<Sha256, String> {
+    let digits = value.and_then(Value::as_str);
     digits.and_then(Sha256::from_hex).ok_or_else(|| {
         "must be the 64 hex digits of the secret's SHA-256, not the secret itself".to_owned()
     })

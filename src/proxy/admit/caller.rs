@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use crate::callers::browser_guard;
 use crate::callers::credentials::PresentedCredentials;
-use crate::callers::{Callers, UnknownCaller};
+use crate::callers::{Callers, Identity, UnknownCaller};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::state::Shared;
@@ -31,20 +31,21 @@ pub(super) fn pick_caller(
     let presented = PresentedCredentials::read(headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
     let signer = shared.login_endpoints.signer(snapshot.signer.as_ref());
-    let index = match callers.admit(&presented, exchange.peer_identity(), signer, shared.clock) {
-        Ok(index) => index,
+    let peer = exchange.peer_identity();
+    let Identity { caller, secret } = match callers.admit(&presented, peer, signer, shared.clock) {
+        Ok(identity) => identity,
         Err(unknown) => {
             let failure = unknown_caller(callers, unknown);
             exchange.set_bad_secret(callers.is_bad_secret(unknown, &presented));
             return Err(failure);
         }
     };
-    let has_secret = callers
-        .get(index)
-        .is_some_and(|caller| caller.secret.is_some());
-    exchange.set_admitted_by_authorization(has_secret && presented.is_authorization());
-    browser_guard::reject_cross_site(callers, index, authority, headers)?;
-    Ok(Some(index))
+    exchange.set_admitted_by_authorization(secret.is_some() && presented.is_authorization());
+    if let Some((secret, (_, state))) = secret.zip(snapshot.caller(caller)) {
+        state.secret_used(secret, exchange.began());
+    }
+    browser_guard::reject_cross_site(callers, caller, authority, headers)?;
+    Ok(Some(caller))
 }
 
 /// Returns one failure for every cause, so that a response does not confirm a secret presented from

@@ -32,9 +32,11 @@ fn caller_has_a_name_and_credentials() {
     assert_eq!(callers[0].name, "Splunk.1@x_y-z");
     assert_eq!(
         callers[0]
-            .secret
-            .map(|hash| (hash.as_bytes()[0], hash.as_bytes()[31])),
-        Some((0x48, 0xb2))
+            .secrets
+            .iter()
+            .map(|hash| (hash.as_bytes()[0], hash.as_bytes()[31]))
+            .collect::<Vec<_>>(),
+        [(0x48, 0xb2)]
     );
     let networks: Vec<String> = callers[1]
         .networks
@@ -43,9 +45,7 @@ fn caller_has_a_name_and_credentials() {
         .collect();
     assert_eq!(networks, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
     assert!(
-        callers[1].secret.is_none()
-            && callers[1].is_network_only()
-            && !callers[0].is_network_only()
+        !callers[1].has_secret() && callers[1].is_network_only() && !callers[0].is_network_only()
     );
     let all = &callers[2];
     assert!(all.rules.is_empty());
@@ -53,6 +53,44 @@ fn caller_has_a_name_and_credentials() {
     assert_eq!(
         (callers[2].max_concurrent, callers[2].max_per_second),
         (None, None)
+    );
+}
+
+#[test]
+fn caller_has_one_secret_or_two_during_a_rotation() {
+    let of = |text: &str| Sha256::of(text.as_bytes()).to_hex();
+    let with = |secrets: &str| block(&format!("name = 'a'\nsecret_sha256 = {secrets}"));
+    let (old, new) = (of("old"), of("new"));
+    for (secrets, count) in [
+        (format!("'{old}'"), 1),
+        (format!("['{old}']"), 1),
+        (format!("['{old}', '{new}']"), 2),
+    ] {
+        assert_eq!(accept(&with(&secrets)).live.callers[0].secrets.len(), count);
+    }
+    for (secrets, problem) in [
+        ("[]".to_owned(), "a list of 0 hashes"),
+        (
+            format!("['{old}', '{new}', '{HASH}']"),
+            "a list of 3 hashes",
+        ),
+        (format!("['{old}', '{old}']"), "the same hash twice"),
+        (format!("['{old}', 'c4nary']"), "must be the 64 hex digits"),
+        (format!("['{old}', 7]"), "must be the 64 hex digits"),
+        (
+            format!("['{old}', '{}']", of("")),
+            "SHA-256 of an empty secret",
+        ),
+    ] {
+        rejects_with(
+            &with(&secrets),
+            &format!("caller[0].secret_sha256: {problem}"),
+        );
+    }
+    let other = block(&format!("name = 'b'\nsecret_sha256 = '{new}'"));
+    rejects_with(
+        &(with(&format!("['{old}', '{new}']")) + &other),
+        "caller[1].secret_sha256: duplicate secret of caller[0]",
     );
 }
 
