@@ -27,7 +27,7 @@ pub(super) use signals::Signals;
 pub(super) use supervisor::Supervisor;
 
 /// Threads for name resolution and files. Watched files use at most half of them.
-const MAX_BLOCKING_THREADS: usize = 32;
+const MAX_BLOCKING_THREADS: usize = 16;
 
 /// Log settings for an invalid configuration.
 const DEFAULT_LOG: LogSettings = LogSettings {

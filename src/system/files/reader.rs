@@ -14,11 +14,11 @@ use super::{FileContent, FileKind, READ_INTERVAL, READ_TIMEOUT, ReadError, read}
 use crate::system::blocking::BlockingCall;
 
 /// Concurrent reads of the process. A read that hangs keeps its thread until it returns.
-const MAX_THREADS: usize = 16;
+const MAX_THREADS: usize = 8;
 /// Concurrent reads of one file system, so that one that hangs leaves threads to the others.
-const MAX_THREADS_PER_DEVICE: usize = 4;
+const MAX_THREADS_PER_DEVICE: usize = 2;
 /// Deadline for a thread, all of which hang or read from a slow volume.
-const THREAD_TIMEOUT: Duration = Duration::from_secs(3);
+const THREAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Steps per turn of [`FileReader::phase`]: the golden ratio spreads any number of pollers evenly.
 const PHASE_STEP: f64 = 0.618_033_988_749_895;
 
