@@ -198,7 +198,7 @@ impl Admin {
         match ReadOnly::at(path) {
             None => text(StatusCode::NOT_FOUND, UNKNOWN_PATH),
             Some(_) if !is_read(&request) => method_not_allowed("GET, HEAD"),
-            Some(ReadOnly::Callers) => callers::respond(self),
+            Some(ReadOnly::Callers) => status::respond_with_callers(self),
             Some(ReadOnly::Regions) => regions::respond(self),
             Some(ReadOnly::Status) => status::respond(self),
             Some(ReadOnly::Suggestion(caller)) => suggestion::respond(self, caller),

@@ -33,11 +33,12 @@ pub use boot::{
     LogFormat, LogSettings,
 };
 pub use caller::{Caller, CertificateName, MAX_SECRETS, Mode, check_name};
-pub use changes::{BOOT_KEYS, Changes, ConfigFingerprint, join_names};
+pub use changes::{BOOT_KEYS, Changes, ConfigFingerprint};
 pub use check::{from_bytes, from_toml, load};
 pub use credential::{Credential, InstanceId};
 pub use egress::{ConnectProxy, Egress, ProxyUrlError};
 pub use environment::process_environment;
+pub use key::join_names;
 pub use live::{
     AllowedHosts, Http2Mode, KnownGateway, Limits, Live, LoginSettings, Networks, TokenCache,
     TokenSettings, UpstreamSettings,

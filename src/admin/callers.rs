@@ -1,10 +1,6 @@
-//! `GET /callers`: the callers and the last use of each of their secrets.
+//! The format of `GET /callers`: the callers and the last use of each of their secrets.
 
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
-
-use super::status::callers;
-use super::{Admin, FORMAT, FullResponse, json};
 
 /// The callers of the configuration in force. The response contains no secret and no whole hash.
 #[derive(Debug, Deserialize, Serialize)]
@@ -37,12 +33,4 @@ pub(crate) struct SecretView {
     pub(crate) sha256: String,
     /// Its last use in this process.
     pub(crate) last_used_at: Option<String>,
-}
-
-pub(super) fn respond(admin: &Admin) -> FullResponse {
-    let list = CallerList {
-        format: FORMAT,
-        callers: callers(admin),
-    };
-    json(StatusCode::OK, &list)
 }

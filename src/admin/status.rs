@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::callers::CallerView;
+use super::callers::{CallerList, CallerView};
 use super::times::Times;
 use super::transactions::ExchangeView;
 use super::{Admin, FORMAT, FullResponse, json};
@@ -44,10 +44,15 @@ struct StatusDocument<'a> {
     certificates: Vec<CertificateView>,
 }
 
-/// Returns the callers, for `/callers`.
-pub(super) fn callers(admin: &Admin) -> Vec<CallerView> {
+/// Responds to `GET /callers`.
+pub(super) fn respond_with_callers(admin: &Admin) -> FullResponse {
     let times = Times::now(&admin.shared);
-    Traffic::now(admin, &times).callers(&admin.shared.published.load(), &times)
+    let callers = Traffic::now(admin, &times).callers(&admin.shared.published.load(), &times);
+    let list = CallerList {
+        format: FORMAT,
+        callers,
+    };
+    json(StatusCode::OK, &list)
 }
 
 pub(super) fn respond(admin: &Admin) -> FullResponse {

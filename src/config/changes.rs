@@ -25,8 +25,6 @@ const BLOCKS: [(&str, &str); 3] = [
     ("customer", "customer_id"),
     ("route", "prefix"),
 ];
-/// The number of names in a list; further ones are counted.
-const MAX_NAMES: usize = 20;
 
 /// Hashes of all keys and blocks that the file and the environment set. Values may be secrets, so
 /// they are not kept.
@@ -138,16 +136,6 @@ impl Changes {
     }
 }
 
-/// Joins names for a log field; `None` if there are none.
-pub fn join_names(names: &[String]) -> Option<String> {
-    let shown = names.get(..MAX_NAMES).unwrap_or(names).join(", ");
-    match names.len() {
-        0 => None,
-        few if few <= MAX_NAMES => Some(shown),
-        many => Some(format!("{shown} and {} more", many - MAX_NAMES)),
-    }
-}
-
 fn is_boot_key(path: &str) -> bool {
     BOOT_KEYS.iter().any(|key| is_at_or_below(path, key))
 }
@@ -199,6 +187,7 @@ fn update(builder: &mut Sha256Builder, value: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::key::join_names;
     use super::*;
     use crate::system::files::FileKind;
 

@@ -1,4 +1,7 @@
-//! Paths of keys: the names of tables and keys, joined by dots.
+//! Paths of keys: the names of tables and keys, joined by dots; lists of names.
+
+/// The number of names in a list; further ones are counted.
+const MAX_NAMES: usize = 20;
 
 /// Returns the path of `key` in the table at `path`.
 pub(super) fn below(path: &str, key: &str) -> String {
@@ -29,5 +32,15 @@ pub(super) fn shown_key(key: &str) -> String {
         key.to_owned()
     } else {
         format!("{key:?}")
+    }
+}
+
+/// Joins names for a log field; `None` if there are none.
+pub fn join_names(names: &[String]) -> Option<String> {
+    let shown = names.get(..MAX_NAMES).unwrap_or(names).join(", ");
+    match names.len() {
+        0 => None,
+        few if few <= MAX_NAMES => Some(shown),
+        many => Some(format!("{shown} and {} more", many - MAX_NAMES)),
     }
 }

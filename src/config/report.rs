@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::changes::join_names;
 use super::environment::Environment;
-use super::key::is_at_or_below;
+use super::key::{is_at_or_below, join_names};
 use super::value::Leaf;
 use crate::system::files::{FileDigest, FileKind};
 

@@ -77,6 +77,15 @@ pub enum WhichSecret {
 }
 
 impl WhichSecret {
+    /// Returns the configuration key, for the log.
+    pub(super) const fn key(self) -> &'static str {
+        match self {
+            Self::Current => "client_secret",
+            Self::Next => "client_secret_next",
+            Self::Remembered => "remembered",
+        }
+    }
+
     /// Returns the value of `secret` in `/status.json`.
     pub const fn name(self) -> &'static str {
         match self {

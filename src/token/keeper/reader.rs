@@ -3,9 +3,9 @@
 use secrecy::SecretString;
 use tracing::{info, warn};
 
-use super::secrets::WhichSecret;
 use crate::config::{Credential, SecretSource, has_outer_space};
 use crate::system::files::{FileContent, FileKind, FileReader, FileSnapshot, Poller};
+use crate::token::status::WhichSecret;
 
 /// Sources of a credential's one or two secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,16 +8,6 @@ use super::reader::{ReadSecret, SecretSnapshot};
 use crate::system::digest::Sha256;
 pub(super) use crate::token::status::WhichSecret;
 
-impl WhichSecret {
-    pub(super) const fn key(self) -> &'static str {
-        match self {
-            Self::Current => "client_secret",
-            Self::Next => "client_secret_next",
-            Self::Remembered => "remembered",
-        }
-    }
-}
-
 /// Hashes of both configured secrets, which reveal a change; `None` for an unreadable or unset one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SecretHashes {

@@ -22,7 +22,7 @@ async fn invalid_configuration_discloses_no_secret() {
         (client_secret, "client_secret c4nary"),
         (client_secret, "client_secret = [\"c4nary\"]"),
         (client_secret, "client_secret = { fil = \"c4nary\" }"),
-        (client_secret, "client_secret = { file = \"/run/c4nary\" }"),
+        (client_secret, "client_secret = { file = \"c4nary\" }"),
         (client_secret, "client_secret = { env = \"c4nary\" }"),
         (client_secret, "client_secert = \"c4nary\""),
         (
