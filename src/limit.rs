@@ -17,7 +17,7 @@ use self::fair_queue::{Acquired, FairQueue};
 use crate::config::Quota;
 use crate::limit::rate::RateLimiter;
 
-pub use self::fair_queue::{QueueFull, QueueKey, QueuePermit};
+pub use self::fair_queue::{QueueFull, QueueKey, QueuePermit, QueueWatch};
 
 /// One customer's limit at one service.
 #[derive(Debug)]

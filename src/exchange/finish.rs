@@ -174,6 +174,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if !self.closed && self.caller_time().is_some_and(|time| time.is_revoked()) {
+            self.response.cause = "permit revoked; caller too slow while others queued".to_owned();
+        }
         self.close(if self.connection.is_stopped() {
             End::Stopped
         } else {

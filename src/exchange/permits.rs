@@ -1,9 +1,11 @@
 //! The permits an exchange holds until its response ends.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Exchange;
 use crate::error::Failure;
+use crate::inbound::connection::caller_time::{CallerTime, HeldPermit, Side, TimedWait};
 use crate::limit::QueuePermit;
 use crate::limit::permits::{Permit, PermitCounter};
 
@@ -18,7 +20,7 @@ pub(super) struct Permits {
     /// Of the caller's `max_concurrent`.
     pub(super) caller: Option<Permit>,
     /// Of the route's `max_concurrent` per customer.
-    pub(super) queue: Option<QueuePermit>,
+    pub(super) queue: Option<HeldPermit>,
 }
 
 impl Exchange {
@@ -27,9 +29,24 @@ impl Exchange {
         self.permits.caller = permit;
     }
 
-    /// Keeps a permit of the route's queue.
+    /// Keeps a permit of the route's queue. From here on, waits for the caller are counted.
     pub fn set_queue_permit(&mut self, permit: Option<QueuePermit>) {
-        self.permits.queue = permit;
+        let Some(permit) = permit else { return };
+        let held = HeldPermit::new(permit, &self.connection);
+        if let Some(upload) = &self.upload {
+            upload.hold_permit(held.time());
+        }
+        self.permits.queue = Some(held);
+    }
+
+    /// Returns the waits for the caller while the exchange holds a queue permit.
+    pub(super) fn caller_time(&self) -> Option<&Rc<CallerTime>> {
+        self.permits.queue.as_ref().map(HeldPermit::time)
+    }
+
+    /// Begins a wait for the caller to read, if the exchange holds a queue permit.
+    pub(super) fn wait_for_reader(&self) -> Option<TimedWait> {
+        self.caller_time().map(|time| time.wait(Side::Response))
     }
 
     /// Returns `true` if the exchange holds a permit of `limits.max_in_flight`.

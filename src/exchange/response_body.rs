@@ -1,6 +1,7 @@
 //! The body of every response to a caller. Its end closes the record of the exchange.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Exchange;
 use crate::exchange::body::ForwardedBody;
+use crate::inbound::connection::caller_time::{CallerTime, KeepsPermit, TimedWait};
 use crate::observe::summary::End;
 use crate::upstream::body::ResponseBodyError;
 use crate::upstream::control_plane::sources;
@@ -15,6 +17,8 @@ use crate::upstream::control_plane::sources;
 /// A response body that closes the record of its exchange when it ends or is dropped.
 pub struct CallerResponseBody {
     source: BodySource,
+    /// The wait for the caller to read the last frame.
+    wait: Option<TimedWait>,
     exchange: Box<Exchange>,
 }
 
@@ -29,9 +33,14 @@ pub(super) enum BodySource {
 
 impl CallerResponseBody {
     pub(super) fn new(source: BodySource, exchange: Box<Exchange>) -> Self {
-        let mut body = Self { source, exchange };
+        let mut body = Self {
+            source,
+            wait: None,
+            exchange,
+        };
         // hyper does not poll an empty body.
         body.close_at_end();
+        body.wait = body.exchange.wait_for_reader();
         body
     }
 
@@ -44,6 +53,12 @@ impl CallerResponseBody {
     }
 }
 
+impl KeepsPermit for CallerResponseBody {
+    fn caller_time(&self) -> Option<&Rc<CallerTime>> {
+        self.exchange.caller_time()
+    }
+}
+
 impl Body for CallerResponseBody {
     type Data = Bytes;
     type Error = ResponseBodyError;
@@ -53,6 +68,7 @@ impl Body for CallerResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = self.get_mut();
+        this.wait = None;
         let mut polled = match &mut this.source {
             BodySource::Citrix(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
             BodySource::Generated(body) => body.take().map(|bytes| Ok(Frame::data(bytes))),
@@ -77,6 +93,7 @@ impl Body for CallerResponseBody {
                     this.exchange.close(End::Complete);
                 }
                 this.close_at_end();
+                this.wait = this.exchange.wait_for_reader();
             }
             Some(Err(error)) => {
                 let causes: Vec<_> = sources(error).map(ToString::to_string).collect();

@@ -1,7 +1,9 @@
 //! Request bodies: streamed to the upstream, counted, and limited in size and idle time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::connection::caller_time::{CallerTime, Side, TimedWait};
 use super::connection::{CallerWait, Connection};
 use super::replay_buffer::ReplayBuffer;
 use super::stream_body::StreamBody;
@@ -21,12 +24,19 @@ use crate::error::{Failure, Reason};
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::framing_guard::FramingGuard;
 
+/// Bytes of a body that are at hand before its request acquires a queue permit. A longer body is
+/// on its way by then.
+const READ_AHEAD: usize = 64 * 1024;
+
 /// A failure of a request body that the caller caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyFault {
     /// Larger than `limits.max_body_bytes`.
     #[error("request body exceeds limits.max_body_bytes")]
     TooLarge,
+    /// It was incomplete for too long while others queued for the permit of its request.
+    #[error("request body incomplete for 5s while others waited for this service")]
+    Revoked,
     /// It fell `limits.body_idle_timeout` behind the minimum transfer rate.
     #[error("request body stalled for limits.body_idle_timeout")]
     Stalled,
@@ -39,7 +49,7 @@ impl From<BodyFault> for Failure {
     fn from(fault: BodyFault) -> Self {
         let reason = match fault {
             BodyFault::TooLarge => Reason::BodyTooLarge,
-            BodyFault::Stalled => Reason::RequestTimeout,
+            BodyFault::Stalled | BodyFault::Revoked => Reason::RequestTimeout,
             BodyFault::Broken => Reason::BadRequest,
         };
         Self::new(reason, fault.to_string())
@@ -62,6 +72,16 @@ pub struct BodyProgress {
     pub ended: Cell<bool>,
     /// The bytes received so far, for a replay.
     pub replay_buffer: RefCell<ReplayBuffer>,
+    /// The waits of the exchange, once it holds a queue permit.
+    held: OnceCell<Rc<CallerTime>>,
+}
+
+impl BodyProgress {
+    /// Counts waits for the rest of the body while the exchange holds a queue permit.
+    pub fn hold_permit(&self, time: &Rc<CallerTime>) {
+        // An exchange acquires one permit.
+        self.held.get_or_init(|| Rc::clone(time));
+    }
 }
 
 /// A request body. Most requests have none, so the state is boxed.
@@ -69,14 +89,14 @@ pub struct CallerBody(Option<Box<StreamedBody>>);
 
 struct StreamedBody {
     source: CallerBodySource,
-    /// The first frame, if it was read ahead to make hyper send `100 Continue`.
-    ahead: Option<Option<Result<Frame<Bytes>, BodyFault>>>,
+    /// What was read ahead: to send `100 Continue`, or to have the body at hand.
+    ahead: VecDeque<Option<Result<Frame<Bytes>, BodyFault>>>,
     remaining: u64,
     idle: IdleTimer,
     progress: Rc<BodyProgress>,
     /// The caller's connection; `None` for a replayed body.
     connection: Option<Rc<Connection>>,
-    waiting: Option<CallerWait>,
+    waiting: Option<(CallerWait, Option<TimedWait>)>,
 }
 
 enum CallerBodySource {
@@ -148,10 +168,11 @@ impl CallerBody {
             caller_wait: Cell::new(Duration::ZERO),
             ended: Cell::new(false),
             replay_buffer: RefCell::default(),
+            held: OnceCell::new(),
         };
         Self(Some(Box::new(StreamedBody {
             source,
-            ahead: None,
+            ahead: VecDeque::new(),
             remaining: 0,
             idle: IdleTimer::new(Duration::ZERO),
             progress: Rc::new(progress),
@@ -184,18 +205,49 @@ impl CallerBody {
     }
 
     /// Polls the first frame, which sends `100 Continue` if the caller expects it.
-    pub fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        if let Some(streamed) = &mut self.0
-            && streamed.ahead.is_none()
-            && let Poll::Ready(first) = streamed.poll_source(cx)
-        {
-            streamed.ahead = Some(first);
-        }
-        // The upstream does not wait for it yet.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>) {
         if let Some(streamed) = &mut self.0 {
-            streamed.idle.progress();
-            streamed.end_wait();
+            if streamed.ahead.is_empty()
+                && let Poll::Ready(first) = streamed.poll_source(cx)
+            {
+                streamed.ahead.push_back(first);
+            }
+            streamed.pause();
         }
+    }
+
+    /// Reads the body until it is complete or [`READ_AHEAD`] bytes are at hand.
+    ///
+    /// # Errors
+    /// The fault of the body.
+    pub async fn read_ahead(&mut self) -> Result<(), BodyFault> {
+        let Some(streamed) = &mut self.0 else {
+            return Ok(());
+        };
+        // Copied, so that small frames do not keep the buffers they arrived in.
+        let mut data = Vec::new();
+        let mut last = None;
+        while data.len() < READ_AHEAD && !streamed.source_ended() {
+            match poll_fn(|cx| streamed.poll_source(cx)).await {
+                Some(Ok(frame)) => match frame.data_ref() {
+                    Some(piece) => data.extend_from_slice(piece),
+                    None => last = Some(Some(Ok(frame))),
+                },
+                Some(Err(fault)) => return Err(fault),
+                None => last = Some(None),
+            }
+            if last.is_some() {
+                break;
+            }
+        }
+        streamed.pause();
+        let data = Bytes::from(data);
+        streamed.progress.replay_buffer.borrow_mut().replace(&data);
+        if !data.is_empty() {
+            streamed.ahead.push_back(Some(Ok(Frame::data(data))));
+        }
+        streamed.ahead.extend(last);
+        Ok(())
     }
 }
 
@@ -242,8 +294,8 @@ impl StreamedBody {
                 Poll::Ready(Some(Err(self.fail(BodyFault::Stalled))))
             }
             Poll::Pending => {
-                if self.waiting.is_none() {
-                    self.waiting = self.connection.as_ref().map(Connection::wait);
+                if self.poll_revoked(cx).is_ready() {
+                    return Poll::Ready(Some(Err(self.fail(BodyFault::Revoked))));
                 }
                 self.progress.caller_wait.set(self.idle.limit());
                 Poll::Pending
@@ -253,6 +305,26 @@ impl StreamedBody {
                 Poll::Ready(self.account(frame))
             }
         }
+    }
+
+    /// Begins a wait for the caller, unless one has begun. Completes when the exchange must end
+    /// because others queue for its permit.
+    fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = &self.connection else {
+            return Poll::Pending;
+        };
+        let held = self.progress.held.get();
+        if self.waiting.is_none() {
+            let timed = held.map(|time| time.wait(Side::Request));
+            self.waiting = Some((connection.wait(), timed));
+        }
+        held.map_or(Poll::Pending, |time| time.poll_revoked(Side::Request, cx))
+    }
+
+    /// Ends a wait although no frame has arrived: the upstream does not wait for it yet.
+    fn pause(&mut self) {
+        self.idle.progress();
+        self.end_wait();
     }
 
     fn end_wait(&mut self) {
@@ -317,7 +389,7 @@ impl StreamedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source_ended() && !matches!(self.ahead, Some(Some(_)))
+        self.source_ended() && !self.ahead.iter().any(Option::is_some)
     }
 
     fn source_ended(&self) -> bool {
@@ -340,12 +412,9 @@ impl StreamedBody {
                     .sum(),
             ),
         };
-        match &self.ahead {
-            Some(Some(Ok(first))) => {
-                larger(&rest, first.data_ref().map_or(0, |data| data.len() as u64))
-            }
-            _ => rest,
-        }
+        let ahead = self.ahead.iter().flatten().flatten();
+        let ahead: usize = ahead.filter_map(Frame::data_ref).map(Bytes::len).sum();
+        larger(&rest, ahead as u64)
     }
 }
 
@@ -366,8 +435,8 @@ impl Body for CallerBody {
         let Some(streamed) = &mut self.get_mut().0 else {
             return Poll::Ready(None);
         };
-        match streamed.ahead.take() {
-            Some(first) => Poll::Ready(first),
+        match streamed.ahead.pop_front() {
+            Some(ahead) => Poll::Ready(ahead),
             None => streamed.poll_source(cx),
         }
     }

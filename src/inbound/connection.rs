@@ -6,6 +6,7 @@
 //! `header_read_timeout`; this module distinguishes the two waits.
 
 mod all;
+pub mod caller_time;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use self::guarded_stream::GuardedStream;
 use super::body::CallerBody;
+use super::connection::caller_time::{CallerTime, KeepsPermit, Side};
 use super::connection::{Connection, ConnectionEnd, Directive};
 use super::stream::Stream;
 use super::stream_body::{Respond, StreamBody};
@@ -56,7 +57,7 @@ pub async fn serve<H, F, B>(
 where
     H: Fn(Request<CallerBody>) -> F,
     F: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + KeepsPermit + 'static,
     B::Error: std::fmt::Display,
 {
     if !begins(&mut stream, &connection).await {
@@ -98,6 +99,7 @@ where
                 let writer = ResponseWriter {
                     connection: Rc::clone(&connection),
                     idle: IdleTimer::new(limits.body_idle_timeout),
+                    time: None,
                 };
                 let abandoned = Rc::clone(&abandoned);
                 tokio::task::spawn_local(async move {
@@ -171,6 +173,8 @@ fn end_of(error: &h2::Error) -> ConnectionEnd {
 struct ResponseWriter {
     connection: Rc<Connection>,
     idle: IdleTimer,
+    /// The waits of the exchange, if it holds a queue permit.
+    time: Option<Rc<CallerTime>>,
 }
 
 /// The caller reset the stream before the end of the response, or did not read it.
@@ -180,11 +184,11 @@ struct Abandoned;
 async fn exchange<F, B>(
     response: F,
     respond: Respond,
-    writer: ResponseWriter,
+    mut writer: ResponseWriter,
 ) -> Result<(), Abandoned>
 where
     F: Future<Output = Response<B>>,
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + KeepsPermit,
     B::Error: std::fmt::Display,
 {
     let mut response = pin!(response);
@@ -202,6 +206,7 @@ where
             .entry(header::CONTENT_LENGTH)
             .or_insert_with(|| length.into());
     }
+    writer.time = body.caller_time().cloned();
     let ended = body.is_end_stream();
     let sent = respond
         .borrow_mut()
@@ -211,7 +216,7 @@ where
         Ok(mut stream) => {
             if let Err(error) = send_body(body, &mut stream, writer).await {
                 tracing::debug!(%error, "HTTP/2 response aborted");
-                if matches!(error, ResponseAborted::Caller(_) | ResponseAborted::Stalled) {
+                if !matches!(error, ResponseAborted::Upstream(_)) {
                     return Err(Abandoned);
                 }
             }
@@ -231,8 +236,23 @@ enum ResponseAborted {
     Caller(#[from] h2::Error),
     #[error("caller below the minimum transfer rate for limits.body_idle_timeout")]
     Stalled,
+    #[error("caller too slow while others queued for the permit")]
+    Revoked,
     #[error("response of the upstream truncated: {0}")]
     Upstream(String),
+}
+
+impl ResponseWriter {
+    /// Completes when a caller that does not read must be disconnected from its stream.
+    fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<ResponseAborted> {
+        if let Some(time) = &self.time
+            && time.poll_revoked(Side::Response, cx).is_ready()
+        {
+            return Poll::Ready(ResponseAborted::Revoked);
+        }
+        let expired = self.idle.poll_expired(cx);
+        expired.map(|()| ResponseAborted::Stalled)
+    }
 }
 
 async fn send_body<B>(
@@ -241,7 +261,7 @@ async fn send_body<B>(
     mut writer: ResponseWriter,
 ) -> Result<(), ResponseAborted>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + KeepsPermit,
     B::Error: std::fmt::Display,
 {
     let mut body = pin!(body);
@@ -301,10 +321,7 @@ async fn send_data(
                 Poll::Ready(None) => {
                     Poll::Ready(Err(ResponseAborted::Caller(Reason::CANCEL.into())))
                 }
-                Poll::Pending => writer
-                    .idle
-                    .poll_expired(cx)
-                    .map(|()| Err(ResponseAborted::Stalled)),
+                Poll::Pending => writer.poll_aborted(cx).map(Err),
             });
             if let Err(aborted) = window.await {
                 stream.send_reset(Reason::CANCEL);

@@ -37,6 +37,13 @@ impl ReplayBuffer {
         }
     }
 
+    /// Replaces the chunks, if any, by one of the same bytes.
+    pub(super) fn replace(&mut self, all: &Bytes) {
+        if !self.chunks.is_empty() {
+            self.chunks = vec![all.clone()];
+        }
+    }
+
     /// Records the regular end of the body.
     pub(super) fn complete(&mut self) {
         // Without capacity, nothing or not all was buffered.

@@ -38,6 +38,10 @@ pub struct QueuePermit {
     queue: Option<Arc<FairQueue>>,
 }
 
+/// A view of the queue of a [`QueuePermit`].
+#[derive(Debug)]
+pub struct QueueWatch(Option<Arc<FairQueue>>);
+
 /// The result of [`FairQueue::acquire`].
 #[derive(Debug)]
 pub(super) enum Acquired {
@@ -137,6 +141,20 @@ impl FairQueue {
                 Err(mut permit) => permit.queue = None,
             }
         }
+    }
+}
+
+impl QueuePermit {
+    /// Returns a view of the queue that does not hold the permit.
+    pub fn watch(&self) -> QueueWatch {
+        QueueWatch(self.queue.clone())
+    }
+}
+
+impl QueueWatch {
+    /// Returns `true` if requests are queued.
+    pub fn is_contended(&self) -> bool {
+        self.0.as_ref().is_some_and(|queue| queue.lock().queued > 0)
     }
 }
 

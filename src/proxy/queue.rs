@@ -1,6 +1,6 @@
 //! Step 5: waits for everything a request needs before it is sent.
 //!
-//! In this order: the body of a batch, a token, the customer's site, a permit of the route's queue,
+//! In this order: the body of a batch or of a request to a limited service, a token, the customer's site, a permit of the route's queue,
 //! a permit of `limits.max_in_flight`. A customer without a token therefore holds no queue permit,
 //! and a request that waits holds no in-flight permit.
 
@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::prepare::UpstreamRequest;
@@ -33,12 +34,16 @@ pub async fn queue(
     live: &Live,
     exchange: &mut Exchange,
 ) -> Result<(), Failure> {
+    let limit = request.customer.limit(route);
     if request.is_batch {
         // Boxed: few requests are batches. Reading the body sends `100 Continue`.
         Box::pin(batch::read_batch(request, shared, exchange)).await?;
+    } else if limit.is_some() && !request.body.is_end_stream() {
+        // Boxed: most requests to limited services have no body.
+        Box::pin(exchange.count_wait(request.body.read_ahead())).await?;
     } else if request.expects_continue {
         poll_fn(|cx| {
-            request.body.read_ahead(cx);
+            request.body.poll_first(cx);
             Poll::Ready(())
         })
         .await;
@@ -50,7 +55,7 @@ pub async fn queue(
         // Boxed: it happens to the first requests only.
         Box::pin(site::find_site(request, live, exchange)).await?;
     }
-    if let Some((limit, timeout)) = request.customer.limit(route) {
+    if let Some((limit, timeout)) = limit {
         match limit.acquire(exchange.queue_key(), live.limits.max_queued) {
             Ok(Admission::Immediate(permit)) => exchange.set_queue_permit(permit),
             Ok(Admission::Queued(request)) => {

@@ -1,6 +1,8 @@
 //! Waiting requests: queue permits of services with limited concurrency, and in-flight permits
 //! (interface §3.1 `max_concurrent`, `queue_timeout`, `max_queued`, `max_in_flight`).
 
+mod greedy;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::caller_time::CallerTime;
 use super::{Connection, Directive};
 use crate::config::Limits;
 
@@ -19,6 +20,8 @@ pub struct Connections {
     all: RefCell<HashMap<u64, Rc<Connection>>>,
     /// Those that were stalled at the last sweep.
     stalled: RefCell<Vec<Weak<Connection>>>,
+    /// The waits of exchanges that hold queue permits.
+    held: RefCell<Vec<Weak<CallerTime>>>,
     next: Cell<u64>,
 }
 
@@ -76,9 +79,17 @@ impl Connections {
         }
     }
 
-    /// Closes or parks overdue connections.
+    /// Bounds the waits of an exchange that holds a queue permit.
+    pub(super) fn watch(&self, time: &Rc<CallerTime>) {
+        self.held.borrow_mut().push(Rc::downgrade(time));
+    }
+
+    /// Closes or parks overdue connections, and ends exchanges that keep others waiting.
     pub fn sweep(&self, limits: &Limits) {
         let now = Instant::now();
+        self.held
+            .borrow_mut()
+            .retain(|time| time.upgrade().is_some_and(|time| time.sweep(limits, now)));
         let mut parked = 0;
         let mut stalled = self.stalled.borrow_mut();
         stalled.clear();
