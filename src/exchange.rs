@@ -277,7 +277,7 @@ impl Exchange {
     }
 
     /// Returns the caller's name in metrics and logs.
-    fn caller_name(&self) -> &str {
+    pub fn caller_name(&self) -> &str {
         self.route_metrics().caller(self.caller)
     }
 

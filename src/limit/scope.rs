@@ -3,6 +3,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::QueueKey;
+
 /// A scope as a keyed hash: a caller chooses the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scope(pub(crate) u64);
@@ -12,5 +14,9 @@ impl Scope {
     pub fn new(state: &RandomState, customer: &[u8], route: &str, path: &str) -> Self {
         let segment = path.trim_start_matches('/').split('/').next();
         Self(state.hash_one((customer, route, segment)))
+    }
+    /// Returns the part of the scope that belongs to one party.
+    pub fn of(self, state: &RandomState, party: QueueKey) -> Self {
+        Self(state.hash_one((self.0, party)))
     }
 }

@@ -136,7 +136,7 @@ impl SendContext<'_> {
             }
         };
         self.record_acceptance(&sent, &resend.copy, customer, exchange);
-        let sent = self.finish(sent, resend, customer);
+        let sent = self.finish(sent, resend, customer, exchange);
         if sent.response.status().as_u16() == SITE_FROZEN {
             return Err(Box::pin(frozen::request_activation(sent, customer)).await);
         }
@@ -144,10 +144,16 @@ impl SendContext<'_> {
     }
 
     /// Counts the outcomes of replays and waits, and releases the replay copy.
-    fn finish(&self, mut sent: Sent, resend: Resend, customer: &Customer) -> Sent {
+    fn finish(
+        &self,
+        mut sent: Sent,
+        resend: Resend,
+        customer: &Customer,
+        exchange: &Exchange,
+    ) -> Sent {
         let status = sent.response.status();
         if resend.replays > 0 && status != StatusCode::UNAUTHORIZED {
-            self.replay_accepted(customer, &resend.copy);
+            self.replay_accepted(customer, &resend.copy, exchange);
         }
         if resend.budget.wait_requested() && !may_request_wait(status) {
             self.count_replay(ReplayOutcome::Waited);

@@ -1,5 +1,6 @@
-//! Routes and paths whose requests Citrix rejects with 401 although the token is fresh. Such an
-//! authorization problem must not cause a login per request.
+//! Routes and paths at which Citrix rejects a caller's requests with 401 although the token is
+//! fresh. Such an authorization problem must not cause a login per request, and that of one caller
+//! must not keep the others from a new token.
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -8,15 +9,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::slot::{ForcedRefresh, TokenSlot};
+use crate::limit::QueueKey;
 use crate::limit::scope::Scope;
 
-/// Time for which a scope triggers no login after it rejected a fresh token (interface §4.4).
+/// Time for which a caller's scope triggers no login after it rejected a fresh token (interface §4.4).
 const SUPPRESSION: Duration = Duration::from_secs(60);
-/// Maximum number of remembered scopes. The oldest is evicted and may trigger another login, within
-/// `token.min_forced_interval`.
+/// Maximum number of remembered scopes of all callers. The oldest is evicted and may trigger another
+/// login, within `token.min_forced_interval`.
 const MAX_SCOPES: usize = 1024;
 
-/// Recent 401 responses per scope, shared by all workers. Only a request that received a 401 locks
+/// Recent 401 responses per caller and scope, shared by all workers. Only a request that received a 401 locks
 /// it.
 #[derive(Default)]
 pub struct Rejections {
@@ -24,9 +27,19 @@ pub struct Rejections {
     scopes: Mutex<HashMap<Scope, Rejected>>,
 }
 
+/// The reaction to a 401.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// The keeper's, to which the 401 was reported.
+    Reported(ForcedRefresh),
+    /// As [`RefreshDecision`].
+    NewlySuppressed,
+    Suppressed,
+}
+
 /// Decision on whether a 401 may trigger a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefreshDecision {
+enum RefreshDecision {
     /// The 401 may trigger a login.
     Allowed,
     /// The scope rejected a fresh token; suppression starts with this 401.
@@ -50,11 +63,27 @@ impl Rejections {
         Scope::new(&self.state, customer, route, path)
     }
 
+    /// Returns the part of `scope` that belongs to one caller.
+    pub fn scope_of_caller(&self, scope: Scope, caller: QueueKey) -> Scope {
+        scope.of(&self.state, caller)
+    }
+
+    /// Reports that Citrix rejected token `generation` of `slot` in a caller's scope, unless that
+    /// scope is suppressed.
+    pub fn report(&self, slot: &TokenSlot, scope: Scope, generation: u64) -> Reaction {
+        let last_suspect = slot.last_suspect(generation);
+        match self.may_refresh(scope, generation, last_suspect, Instant::now()) {
+            RefreshDecision::Allowed => Reaction::Reported(slot.report_rejected(generation)),
+            RefreshDecision::NewlySuppressed => Reaction::NewlySuppressed,
+            RefreshDecision::Suppressed => Reaction::Suppressed,
+        }
+    }
+
     /// Decides whether the rejection of token `generation` may trigger a login. It may not once a
     /// token newer than one that this scope triggered a login for is rejected, because then the
     /// token is not the problem. Generations up to `last_suspect` may have been revoked together
     /// and prove nothing.
-    pub fn may_refresh(
+    fn may_refresh(
         &self,
         scope: Scope,
         generation: u64,
@@ -95,6 +124,12 @@ impl Rejections {
         }
     }
 
+    /// Returns the number of remembered scopes.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.scopes.lock().unwrap().len()
+    }
+
     /// Forgets the scope after a successful replay, which proves that the token was the problem.
     pub fn accepted(&self, scope: Scope) {
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,6 +148,28 @@ mod tests {
     use super::*;
 
     const SCOPE: Scope = Scope(1);
+
+    #[test]
+    fn callers_have_scopes_of_their_own() {
+        let rejections = Rejections::default();
+        let scope = |customer: &str, caller, path| {
+            let shared = rejections.scope(customer.as_bytes(), "/", path);
+            rejections.scope_of_caller(shared, caller)
+        };
+        let callers = [
+            QueueKey::Configured(0),
+            QueueKey::Configured(1),
+            QueueKey::at(None),
+            QueueKey::at("192.0.2.1".parse().ok()),
+            QueueKey::at("192.0.2.2".parse().ok()),
+        ];
+        let mut seen = std::collections::HashSet::new();
+        for caller in callers {
+            assert!(seen.insert(scope("acme", caller, "/x/1")), "{caller:?}");
+            assert!(!seen.insert(scope("acme", caller, "/x/2")), "{caller:?}");
+        }
+        assert!(seen.insert(scope("contoso", callers[0], "/x/1")));
+    }
 
     async fn later(seconds: u64) -> Instant {
         tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -179,7 +236,7 @@ mod tests {
                 Allowed
             );
         }
-        assert_eq!(rejections.scopes.lock().unwrap().len(), MAX_SCOPES);
+        assert_eq!(rejections.len(), MAX_SCOPES);
         assert_eq!(
             rejections.may_refresh(SCOPE, 2, 2, later(0).await),
             Allowed,

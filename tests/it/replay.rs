@@ -1,6 +1,9 @@
 //! A Citrix 401 (interface §4.4): one login for all requests that got it, and a replay if that is
 //! safe.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::future::join_all;
 
 use crate::harness::{
@@ -446,4 +449,40 @@ async fn login_started_before_a_revocation_confirms_no_token() {
     );
     assert_eq!(response.status(), 200);
     assert_eq!(gateway.logins.count(), 3);
+}
+
+#[tokio::test]
+async fn caller_that_provokes_401s_suppresses_no_refresh_for_another() {
+    let revoked = Arc::new(AtomicBool::new(false));
+    let is_revoked = Arc::clone(&revoked);
+    let response = move |request: &Message| match request.line() {
+        line if line.contains("/x/forbidden") => UNAUTHORIZED,
+        _ if is_revoked.load(Ordering::Relaxed) && !has_token(request, 3) => UNAUTHORIZED,
+        _ => OK,
+    };
+    let upstream = Upstream::scripted_by_request(move |_, request| response(request).into()).await;
+    // The secrets of the callers are their names.
+    let block = |name: &str| {
+        let hash = citrix_auth_proxy::system::digest::Sha256::of(name.as_bytes()).to_hex();
+        format!("[[caller]]\nname = \"{name}\"\nsecret_sha256 = \"{hash}\"\n")
+    };
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[token]\nmin_forced_interval = \"1ms\"")
+        .with(&block("greedy"))
+        .with(&block("modest"))
+        .start()
+        .await;
+    let request = |path: &str, name: &str| get_with(path, &format!("X-Api-Key: {name}\r\n"));
+    assert_upstream_401(&gateway.raw(request("/x/forbidden", "greedy")).await);
+    assert_eq!(gateway.logins.count(), 2);
+    assert_eq!(gateway.raw(request("/x/1", "modest")).await.status(), 200);
+
+    revoked.store(true, Ordering::Relaxed);
+    for path in ["/x/forbidden", "/x/1"] {
+        assert_upstream_401(&gateway.raw(request(path, "greedy")).await);
+    }
+    assert_eq!(gateway.logins.count(), 2);
+    assert_eq!(gateway.raw(request("/x/1", "modest")).await.status(), 200);
+    assert_eq!(gateway.logins.count(), 3);
+    assert_eq!(gateway.raw(request("/x/1", "greedy")).await.status(), 200);
 }

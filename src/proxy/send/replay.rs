@@ -1,14 +1,14 @@
 //! After a 401: a replay with a new token, or the 401 for the caller (interface §4.4).
 
-use tokio::time::Instant;
 use tracing::warn;
 
 use super::outgoing::ReplayCopy;
 use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
+use crate::limit::scope::Scope;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
-use crate::token::rejections::RefreshDecision;
+use crate::token::rejections::Reaction;
 use crate::token::slot::ForcedRefresh;
 
 /// Replays of one request. One follows a forced refresh; others only if tokens are replaced
@@ -70,31 +70,47 @@ impl SendContext<'_> {
         {
             return Ok(());
         }
-        let scope = self.rejection_scope(copy, customer);
-        let last_suspect = customer.token.last_suspect(generation);
+        let scope = self.suppression_scope(copy, customer, exchange);
         let rejections = &self.shared.rejections;
-        match rejections.may_refresh(scope, generation, last_suspect, Instant::now()) {
-            RefreshDecision::Allowed => {}
-            RefreshDecision::NewlySuppressed => {
-                warn!(
-                    customer = customer.name(),
-                    route = self.route.config.name(),
-                    transaction_id = exchange.transaction_id().to_str().unwrap_or_default(),
-                    "Citrix rejected a fresh token (401): the API client lacks the permission, or the site or \
-                     customer id is wrong; forced refreshes suppressed for 60 s"
-                );
-                return Err(ReplayOutcome::Suppressed);
+        match rejections.report(&customer.token, scope, generation) {
+            Reaction::Reported(ForcedRefresh::Replaced) => Ok(()),
+            Reaction::Reported(ForcedRefresh::Deferred(_)) => Err(ReplayOutcome::Deferred),
+            Reaction::Reported(ForcedRefresh::InProgress) if !replayable => {
+                Err(ReplayOutcome::NotReplayable)
             }
-            RefreshDecision::Suppressed => return Err(ReplayOutcome::Suppressed),
-        }
-        match customer.token.report_rejected(generation) {
-            ForcedRefresh::Replaced => Ok(()),
-            ForcedRefresh::Deferred(_) => Err(ReplayOutcome::Deferred),
-            ForcedRefresh::InProgress if !replayable => Err(ReplayOutcome::NotReplayable),
-            ForcedRefresh::InProgress => {
+            Reaction::Reported(ForcedRefresh::InProgress) => {
                 self.wait_for_refresh(generation, customer, exchange).await
             }
+            Reaction::NewlySuppressed => {
+                self.warn_of_suppression(customer, exchange);
+                Err(ReplayOutcome::Suppressed)
+            }
+            Reaction::Suppressed => Err(ReplayOutcome::Suppressed),
         }
+    }
+
+    fn warn_of_suppression(&self, customer: &Customer, exchange: &Exchange) {
+        warn!(
+            customer = customer.name(),
+            caller = exchange.caller_name(),
+            route = self.route.config.name(),
+            transaction_id = exchange.transaction_id().to_str().unwrap_or_default(),
+            "Citrix rejected a fresh token (401): the API client lacks the permission, or the site or \
+             customer id is wrong; forced refreshes of this caller suppressed for 60 s"
+        );
+    }
+
+    /// Returns the scope in which a second 401 suppresses forced refreshes of the caller.
+    fn suppression_scope(
+        &self,
+        copy: &ReplayCopy,
+        customer: &Customer,
+        exchange: &Exchange,
+    ) -> Scope {
+        let scope = self.rejection_scope(copy, customer);
+        self.shared
+            .rejections
+            .scope_of_caller(scope, exchange.queue_key())
     }
 
     /// Waits for the token that replaces `generation`. The in-flight permit is released meanwhile,
@@ -122,8 +138,13 @@ impl SendContext<'_> {
     }
 
     /// Records that a replay was not rejected: the token was the only problem.
-    pub(super) fn replay_accepted(&self, customer: &Customer, copy: &ReplayCopy) {
-        let scope = self.rejection_scope(copy, customer);
+    pub(super) fn replay_accepted(
+        &self,
+        customer: &Customer,
+        copy: &ReplayCopy,
+        exchange: &Exchange,
+    ) {
+        let scope = self.suppression_scope(copy, customer, exchange);
         self.shared.rejections.accepted(scope);
         self.count_replay(ReplayOutcome::Accepted);
     }

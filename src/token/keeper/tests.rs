@@ -9,6 +9,7 @@ mod redaction;
 mod refresh;
 mod requested;
 mod rotation;
+mod simulation;
 
 use std::cell::Cell;
 use std::sync::Mutex;
