@@ -9,18 +9,29 @@ use http_body::Body;
 pub fn frame(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
     headers.remove(CONTENT_LENGTH);
     headers.remove(TRANSFER_ENCODING);
-    let may_have_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    let expects_body = expects_body(method);
     if body.is_end_stream() {
-        if may_have_body {
+        if expects_body {
             // Citrix returns 411 without it.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
     } else if let Some(length) = body.size_hint().exact() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    } else if !may_have_body {
+    } else if !expects_body {
         // Without it hyper sends no body of unknown length with GET or DELETE.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// Returns `true` if an upstream may leave the body unread, because the method gives it no meaning
+/// (RFC 9110 section 9.3). It would then take the body for the beginning of the next request on an
+/// HTTP/1.1 connection (RFC 9112 section 11.2).
+pub(super) fn may_be_ignored(method: &Method, body: &impl Body) -> bool {
+    !expects_body(method) && !body.is_end_stream()
+}
+
+fn expects_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 #[cfg(test)]
@@ -71,5 +82,18 @@ mod tests {
         assert_eq!(framed(Method::DELETE, &Unsized), (None, some("chunked")));
         // hyper frames these itself.
         assert_eq!(framed(Method::POST, &Unsized), (None, None));
+    }
+
+    #[test]
+    fn rfc9110_9_3_body_of_a_method_without_a_meaning_for_it_may_be_ignored() {
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS", "PROPFIND"] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert!(may_be_ignored(&method, &"x".to_owned()), "{method}");
+            assert!(may_be_ignored(&method, &Unsized), "{method}");
+            assert!(!may_be_ignored(&method, &String::new()), "{method}");
+        }
+        for method in [Method::POST, Method::PUT, Method::PATCH] {
+            assert!(!may_be_ignored(&method, &"x".to_owned()), "{method}");
+        }
     }
 }

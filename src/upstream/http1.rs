@@ -8,13 +8,15 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::framing::may_be_ignored;
 use super::{AttemptError, ResponseDeadline, UnsentBody, head_limit};
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::{ConnectError, UpstreamIo};
@@ -39,6 +41,8 @@ pub struct Http1 {
     pub born: Instant,
     /// It has carried an exchange.
     pub(super) used: bool,
+    /// `false` once it has carried a body that the upstream may take for the next request.
+    reusable: bool,
     /// Time at which an eviction first saw it idle.
     pub idle_since: Option<Instant>,
     /// Idle time after which the upstream closes it, if the last response announced one.
@@ -65,6 +69,7 @@ impl Http1 {
             timer: None,
             born: now,
             used: false,
+            reusable: true,
             idle_since: None,
             keep_alive: None,
             idle_until: None,
@@ -100,6 +105,11 @@ impl Http1 {
         self.connection.is_some() && self.sender.is_ready()
     }
 
+    /// Returns `true` if it may carry another request.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.reusable
+    }
+
     /// Returns `true` if it has ended.
     pub(super) fn is_gone(&self) -> bool {
         self.connection.is_none()
@@ -113,9 +123,14 @@ impl Http1 {
     /// Sends a request and waits for the response head.
     pub(super) async fn exchange(
         &mut self,
-        request: Request<CallerBody>,
+        mut request: Request<CallerBody>,
         deadline: &ResponseDeadline,
     ) -> Result<Response<Incoming>, AttemptError> {
+        if may_be_ignored(request.method(), request.body()) {
+            self.reusable = false;
+            let close = HeaderValue::from_static("close");
+            request.headers_mut().insert(CONNECTION, close);
+        }
         let mut response = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
             self.drive(cx);
@@ -167,8 +182,6 @@ fn announced_timeout(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

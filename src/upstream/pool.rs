@@ -256,7 +256,11 @@ impl Pool {
         self.active.set(self.active.get() - 1);
     }
 
+    /// Adds an HTTP/1.1 connection to the pool, or closes one that may not carry another request.
     pub(super) fn return_idle(&self, origin: u64, mut connection: Box<Http1>) {
+        if !connection.is_reusable() {
+            return;
+        }
         connection.begin_idle();
         self.with(origin, |pool| {
             if pool.idle.len() < MAX_IDLE {

@@ -5,6 +5,7 @@ mod cloud;
 mod http2;
 mod regions;
 mod retry;
+mod reuse;
 mod truncation;
 
 use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
