@@ -24,6 +24,7 @@ mod quit;
 mod readiness;
 mod refresh;
 mod regions;
+mod secret;
 mod status;
 mod suggestion;
 mod times;
@@ -36,11 +37,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
-};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -49,16 +47,13 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::callers::browser_guard;
-use crate::callers::credentials::X_API_KEY;
 use crate::config::{self, AllowedHosts};
 use crate::error::{Failure, Reason};
 use crate::observe::telemetry::LogHandle;
 use crate::state::Shared;
 use crate::state::lifecycle::Lifecycle;
-use crate::system::digest::Sha256;
 use crate::system::log_limit::LogLimit;
 use audit::AuditedRequest;
-use citrix_wire::basic_auth::BasicCredentials;
 use citrix_wire::host;
 use connections::Connections;
 use history::History;
@@ -178,9 +173,10 @@ impl Admin {
         peer: SocketAddr,
     ) -> FullResponse {
         let audited = AuditedRequest::new(&request, peer);
-        if !self.is_authenticated(request.headers()) {
-            audited.log_unauthenticated();
-            return unauthorized();
+        if let Err(rejection) =
+            secret::check(self.settings.secret_sha256.as_ref(), request.headers())
+        {
+            return rejection.into_response(&audited);
         }
         audited.log_admitted();
         let path = request.uri().path();
@@ -259,18 +255,6 @@ impl Admin {
             }
         }
     }
-
-    /// Returns `true` if the request presents the admin secret, or none is configured.
-    fn is_authenticated(&self, headers: &HeaderMap) -> bool {
-        let Some(expected) = &self.settings.secret_sha256 else {
-            return true;
-        };
-        let presented = headers
-            .get(X_API_KEY)
-            .map(|key| key.as_bytes().to_vec())
-            .or_else(|| basic_password(headers));
-        presented.is_some_and(|secret| Sha256::of(&secret).matches(expected))
-    }
 }
 
 /// A resource for operators that supports only GET and HEAD.
@@ -309,25 +293,6 @@ fn closing(mut response: FullResponse) -> FullResponse {
 
 fn is_read<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
-}
-
-/// Returns the password of HTTP Basic credentials (RFC 7617). Any user name is accepted.
-fn basic_password(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, credentials) = value.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let credentials = BasicCredentials::decode(credentials.trim().as_bytes())?;
-    Some(credentials.password().to_vec())
-}
-
-fn unauthorized() -> FullResponse {
-    let mut response = text(StatusCode::UNAUTHORIZED, "the admin secret is required\n");
-    let challenge =
-        HeaderValue::from_static("Basic realm=\"citrix-auth-proxy admin\", charset=\"UTF-8\"");
-    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-    response
 }
 
 fn method_not_allowed(allowed: &'static str) -> FullResponse {

@@ -31,8 +31,8 @@ impl AuditedRequest {
         self.log("refused", "none", Some(cause));
     }
 
-    pub(super) fn log_unauthenticated(&self) {
-        let cause = (Reason::CallerUnknown, "admin secret missing or wrong");
+    pub(super) fn log_unauthenticated(&self, cause: &str) {
+        let cause = (Reason::CallerUnknown, cause);
         self.log("refused", "none", Some(cause));
     }
 

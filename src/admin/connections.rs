@@ -1,7 +1,7 @@
 //! The connections of the admin listener.
 //!
-//! Probes are always served: at the limit the connection that has waited longest for its client is
-//! closed. As for callers ([`crate::inbound::connection`]), a request stores its connection's
+//! Probes are always served: at the limit a connection that presented a wrong secret is closed, else
+//! the one that has waited longest for its client. As for callers ([`crate::inbound::connection`]), a request stores its connection's
 //! phase, and one sweep closes overdue connections.
 
 use std::collections::HashMap;
@@ -24,6 +24,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
 
 use super::Admin;
+use super::secret::WrongSecret;
 use crate::system::log_limit::LogLimit;
 
 /// Maximum number of connections. Probes and scrapers need a handful.
@@ -44,6 +45,8 @@ enum Phase {
     Idle,
     /// The end of a request's handler, which has a timeout of its own.
     Responding,
+    /// The end of the delay after a wrong secret.
+    Delayed,
     /// The client, which must read the response.
     Writing,
 }
@@ -70,16 +73,21 @@ impl Progress {
         let timeout = match phase {
             Phase::Head => head_timeout,
             Phase::Idle => IDLE_TIMEOUT,
-            Phase::Responding => return false,
+            Phase::Responding | Phase::Delayed => return false,
             Phase::Writing => WRITE_TIMEOUT,
         };
         now.saturating_duration_since(since) >= timeout
     }
 
     /// Orders connections for eviction: the smallest is evicted first.
-    fn eviction_order(&self) -> (bool, Instant) {
+    fn eviction_order(&self) -> (u8, Instant) {
         let (phase, since) = self.get();
-        (phase == Phase::Responding, since)
+        let rank = match phase {
+            Phase::Delayed => 0,
+            Phase::Head | Phase::Idle | Phase::Writing => 1,
+            Phase::Responding => 2,
+        };
+        (rank, since)
     }
 }
 
@@ -128,7 +136,8 @@ impl Connections {
         self.open.insert(open.task.id(), open);
     }
 
-    /// Closes the connection that has waited longest for its client, and returns its peer.
+    /// Closes a connection that presented a wrong secret, else the one that has waited longest for its
+    /// client, and returns its peer.
     pub(super) fn evict(&mut self) -> Option<SocketAddr> {
         let first = self
             .open
@@ -165,6 +174,11 @@ async fn serve(socket: TcpStream, peer: SocketAddr, admin: Arc<Admin>, progress:
         progress.enter(Phase::Responding);
         async move {
             let response = admin.respond(request, peer).await;
+            if response.extensions().get::<WrongSecret>().is_some() {
+                progress.enter(Phase::Delayed);
+                let throttle = &admin.shared.login_endpoints.throttle;
+                throttle.delay(Some(peer.ip())).await;
+            }
             progress.enter(Phase::Writing);
             Ok::<_, Infallible>(response)
         }
@@ -248,6 +262,7 @@ mod tests {
             (Phase::Idle, Some(60)),
             (Phase::Writing, Some(5)),
             (Phase::Responding, None),
+            (Phase::Delayed, None),
         ] {
             let progress = Progress::new();
             progress.enter(phase);
@@ -264,8 +279,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connection_that_waits_longest_for_its_client_is_evicted_first() {
-        let phases = [Phase::Responding, Phase::Idle, Phase::Head, Phase::Writing];
+    async fn connection_with_a_wrong_secret_is_evicted_before_the_one_idle_longest() {
+        let phases = [
+            Phase::Responding,
+            Phase::Idle,
+            Phase::Head,
+            Phase::Writing,
+            Phase::Delayed,
+        ];
         let mut connections = Vec::new();
         for phase in phases {
             let progress = Progress::new();
@@ -277,7 +298,13 @@ mod tests {
         let order: Vec<Phase> = connections.iter().map(|(phase, _)| *phase).collect();
         assert_eq!(
             order,
-            [Phase::Idle, Phase::Head, Phase::Writing, Phase::Responding]
+            [
+                Phase::Delayed,
+                Phase::Idle,
+                Phase::Head,
+                Phase::Writing,
+                Phase::Responding
+            ]
         );
     }
 }

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use citrix_auth_proxy::state::lifecycle::Phase;
 
-use crate::harness::{Gateway, OK, TokenEndpoint, Upstream, get, get_with, wait_until};
+use crate::harness::{Gateway, Message, OK, TokenEndpoint, Upstream, get, get_with, wait_until};
 
 /// The SHA-256 of `CANARY-admin`.
 const SECRET_SHA256: &str = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
@@ -374,4 +374,44 @@ async fn gateway_errors_are_counted_by_reason() {
     }
     let line = "citrix_auth_proxy_requests_total{caller=\"none\",code=\"421\",method=\"GET\",route=\"none\"} 1\n";
     assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test]
+async fn repeated_credentials_of_an_operator_return_400() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
+        .start()
+        .await;
+    let key = format!("X-Api-Key: {SECRET}\r\n");
+    let basic = format!(
+        "Authorization: Basic {}\r\n",
+        STANDARD.encode(format!(":{SECRET}"))
+    );
+    for fields in [
+        format!("{key}{key}"),
+        format!("{key}X-Api-Key: wrong\r\n"),
+        format!("{basic}{basic}"),
+        format!("{key}{basic}{basic}"),
+    ] {
+        let assert_rejected = |response: Message| {
+            let reason = response.field("x-proxy-error");
+            assert_eq!(
+                (response.status(), reason.as_deref()),
+                (400, Some("bad_request"))
+            );
+        };
+        for path in ["/status.json", "/callers", "/quitquitquit", "/no/such/page"] {
+            assert_rejected(gateway.admin(get_with(path, &fields)).await);
+        }
+        let post = format!(
+            "POST /quitquitquit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{fields}\r\n"
+        );
+        assert_rejected(gateway.admin(post).await);
+        for path in ["/livez", "/metrics"] {
+            let response = gateway.admin(get_with(path, &fields)).await;
+            assert_eq!(response.status(), 200, "{path}");
+        }
+    }
+    assert_eq!(gateway.app().lifecycle().phase(), Phase::Running);
 }

@@ -151,3 +151,51 @@ async fn admin_client_without_a_request_is_closed_after_header_read_timeout() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn wrong_secrets_are_delayed_and_give_way_to_probes_and_operators() {
+    let hash = super::SECRET_SHA256;
+    let (gateway, _upstream) = gateway(&format!("[admin]\nsecret_sha256 = \"{hash}\"")).await;
+    let request = |method: &str, path: &str, secret: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {secret}\r\n\
+             Content-Length: 0\r\n\r\n"
+        )
+    };
+    let late = r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#;
+    let mut guesses = Vec::new();
+    // At every endpoint that requires the secret.
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/status.json"),
+        ("GET", "/callers"),
+        ("GET", "/regions"),
+        ("GET", "/transactions/x"),
+        ("PUT", "/log-level"),
+        ("POST", "/tokens/acme/refresh"),
+        ("POST", "/quitquitquit"),
+    ]
+    .into_iter()
+    .cycle()
+    .take(MAX_CONNECTIONS - 2)
+    {
+        let mut wire = connect(&gateway).await;
+        wire.write(request(method, path, "wrong")).await;
+        guesses.push(wire);
+    }
+    wait_until("all are counted", || async {
+        gateway
+            .metrics()
+            .await
+            .contains(&format!("{late} {}\n", guesses.len()))
+    })
+    .await;
+    for guess in &mut guesses[..8] {
+        assert_eq!(guess.response().await.status(), 401);
+    }
+    // The later ones wait up to 5 s each.
+    let _more = fill(&gateway, &request("GET", "/", "wrong")).await;
+    assert_probes_are_served(&gateway).await;
+    let status = request("GET", "/status.json", super::SECRET);
+    assert_eq!(gateway.admin(status).await.status(), 200);
+}
