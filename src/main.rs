@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use citrix_auth_proxy::cli::{self, Cli, Command};
+use citrix_auth_proxy::system::hardening::harden;
 
 /// Takes 6 % less processor time per request than glibc's allocator (docs/performance.md).
 #[global_allocator]
@@ -14,9 +15,13 @@ fn main() -> ExitCode {
         Err(exit) => return exit,
     };
     match cli.command() {
-        Command::Run(args) => cli::run::run(&args),
-        Command::Check(args) => cli::check::check(&args),
-        Command::Demo(args) => cli::demo::demo(&args),
+        Command::Run(args) => cli::run::run(&args, &harden()),
+        Command::Check(args) => {
+            // It reads secrets, but has no log for a failure.
+            harden();
+            cli::check::check(&args)
+        }
+        Command::Demo(args) => cli::demo::demo(&args, &harden()),
         Command::Emulator(args) => cli::emulator::emulator(*args),
         Command::Caller(command) => cli::caller::caller(&command),
         Command::Healthcheck(args) => cli::healthcheck::healthcheck(&args),

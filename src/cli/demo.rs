@@ -1,8 +1,8 @@
 //! `demo`: an emulated Citrix Cloud over TLS, the gateway in front of it, and commands to try.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,6 +16,7 @@ use crate::config::{self, Config, ConfigProblem, LogFormat, LogSettings};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::system::clock::Clock;
 use crate::system::descriptors;
+use crate::system::hardening::Hardening;
 use citrix_emulator::{Emulator, EmulatorError, Options, Tls};
 
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,7 @@ enum DemoError {
 }
 
 /// Runs until a signal stops it.
-pub fn demo(args: &DemoArgs) -> ExitCode {
+pub fn demo(args: &DemoArgs, hardening: &Hardening) -> ExitCode {
     let log = LogSettings {
         format: Some(LogFormat::Text),
         level: LevelFilter::INFO,
@@ -40,6 +41,7 @@ pub fn demo(args: &DemoArgs) -> ExitCode {
     let _ = descriptors::raise_limit();
     // A test may have installed a logger already.
     let telemetry = Telemetry::start(log).ok();
+    hardening.log();
     ExitCode::from(on_a_runtime(async {
         match start(args, telemetry.as_ref().map(Telemetry::handle)).await {
             Ok(code) => code,
@@ -118,9 +120,12 @@ impl PrivateFolder {
         }
     }
 
+    /// Creates a file that only this user can read.
     fn write(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<PathBuf> {
         let path = self.0.join(name);
-        File::create_new(&path)?.write_all(content.as_ref())?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        options.open(&path)?.write_all(content.as_ref())?;
         Ok(path)
     }
 }
@@ -173,8 +178,8 @@ mod tests {
         let folder = PrivateFolder::new_in(parent.path()).unwrap();
         let file = folder.write("ca.pem", "certificate").unwrap();
         let path = file.parent().unwrap().to_owned();
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&file)), (0o700, 0o600));
         assert_eq!(fs::read_to_string(&file).unwrap(), "certificate");
         drop(folder);
         assert!(!path.exists());

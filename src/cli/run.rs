@@ -20,6 +20,7 @@ use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::state::lifecycle::Phase;
 use crate::system::clock::Clock;
 use crate::system::descriptors;
+use crate::system::hardening::Hardening;
 use signals::{Signal, Stop};
 use supervisor::Watchdog;
 
@@ -36,7 +37,7 @@ const DEFAULT_LOG: LogSettings = LogSettings {
 };
 
 /// Runs the gateway until a signal stops it.
-pub fn run(args: &RunArgs) -> ExitCode {
+pub fn run(args: &RunArgs, hardening: &Hardening) -> ExitCode {
     // First, because it removes variables from the environment.
     let passed = PassedSockets::from_environment();
     let raised = descriptors::raise_limit();
@@ -51,6 +52,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(FAILURE);
         }
     };
+    hardening.log();
     match loaded {
         Ok((config, source)) => {
             if let Err(error) = raised {

@@ -122,7 +122,10 @@ async fn demo_ca_file_is_in_a_private_folder_until_exit() {
         let metadata = folder.metadata().unwrap();
         assert!(metadata.is_dir());
         assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
-        let ca = fs::read_to_string(folder.path().join("ca.pem")).unwrap();
+        let ca = folder.path().join("ca.pem");
+        let mode = fs::metadata(&ca).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let ca = fs::read_to_string(ca).unwrap();
         assert!(ca.starts_with("-----BEGIN CERTIFICATE-----"), "{ca}");
         demo.signal(signal);
         assert_eq!(demo.wait().await.code, Some(0));

@@ -19,6 +19,7 @@ mod demo;
 mod doctor;
 mod egress;
 mod gateway;
+mod hardening;
 mod lifecycle;
 mod log_level;
 mod log_lines;

@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +35,7 @@ struct Pipe {
 #[derive(Debug)]
 pub struct Exit {
     pub code: Option<i32>,
+    pub core_dumped: bool,
     pub stdout: String,
     pub stderr: String,
 }
@@ -93,6 +96,23 @@ impl Program {
         command
             .arg(env!("CARGO_BIN_EXE_citrix-auth-proxy"))
             .stdin(Stdio::null());
+        Self::spawn(command, variables)
+    }
+
+    /// Starts the binary with core dumps as large as permitted, and, where this process is root, as
+    /// another user.
+    pub fn start_with_core_dumps(
+        binary: &Path,
+        user: Option<u32>,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new("/bin/sh");
+        let script = "ulimit -c unlimited; exec \"$0\" run";
+        command.args(["-c", script]).arg(binary);
+        command.stdin(Stdio::null());
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
         Self::spawn(command, variables)
     }
 
@@ -171,10 +191,11 @@ impl Program {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let code = within_timeout(status).await.code();
+        let status = within_timeout(status).await;
         let all = |pipe: Option<Pipe>| pipe.unwrap().reader.join().unwrap();
         Exit {
-            code,
+            code: status.code(),
+            core_dumped: status.core_dumped(),
             stdout: all(self.stdout.take()),
             stderr: all(self.stderr.take()),
         }
