@@ -153,3 +153,70 @@ fn reference_forms_are_recognized() {
     assert_eq!(number("4. Services"), Some("4"));
     assert_eq!(number("Sources"), None);
 }
+
+/// Returns the promises of SECURITY.md, each with the text in backticks that follows the dash.
+fn promises(text: &str) -> Vec<(String, Vec<&str>)> {
+    let (_, section) = text.split_once("## Promises\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let first_line = |promise: &str| promise.lines().next().unwrap_or_default().to_owned();
+    let bullets = section.split("\n- ").skip(1);
+    bullets
+        .map(|bullet| {
+            let (_, evidence) = bullet
+                .rsplit_once(" – ")
+                .or_else(|| bullet.rsplit_once(" –\n"))
+                .unwrap_or_default();
+            (
+                first_line(bullet),
+                evidence.split('`').skip(1).step_by(2).collect(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn promises_of_security_md_name_tests_that_exist() {
+    let security = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let promises = promises(&security);
+    let mut tests = BTreeSet::new();
+    for file in files() {
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        let mut lines = text.lines().map(str::trim);
+        while let Some(line) = lines.next() {
+            // Other attributes may follow.
+            if line == "#[test]" || line.starts_with("#[tokio::test") {
+                let function = lines
+                    .find(|line| !line.starts_with('#'))
+                    .unwrap_or_default();
+                let name = function
+                    .split("fn ")
+                    .nth(1)
+                    .and_then(|rest| rest.split('(').next());
+                tests.extend(name.map(str::to_owned));
+            }
+        }
+    }
+    let mut wrong = Vec::new();
+    for (promise, evidence) in &promises {
+        // `named_files_exist` checks paths.
+        let (paths, names): (Vec<&str>, Vec<&str>) = evidence
+            .iter()
+            .copied()
+            .partition(|name| name.contains('/'));
+        wrong.extend(
+            names
+                .iter()
+                .filter(|name| !tests.contains(**name))
+                .map(|name| format!("{promise}: no test {name}")),
+        );
+        if paths.is_empty() && names.is_empty() {
+            wrong.push(format!("{promise}: no evidence"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(
+        promises.len() >= 25,
+        "only {} promises were found",
+        promises.len()
+    );
+}
