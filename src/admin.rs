@@ -41,6 +41,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, X_CONTENT_TYP
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use prometheus::IntCounter;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::yield_now;
@@ -149,7 +150,7 @@ impl Admin {
 
     async fn respond(&self, request: Request<Incoming>, peer: SocketAddr) -> FullResponse {
         if let Err(failure) = self.check_browser(&request) {
-            let audited = AuditedRequest::new(&request, peer);
+            let audited = AuditedRequest::new(&request, peer, &self.shared.audit);
             audited.log_rejected(&failure);
             return failure
                 .into_response(&audited.transaction_id)
@@ -172,13 +173,17 @@ impl Admin {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> FullResponse {
-        let audited = AuditedRequest::new(&request, peer);
+        let audited = AuditedRequest::new(&request, peer, &self.shared.audit);
         if let Err(rejection) =
             secret::check(self.settings.secret_sha256.as_ref(), request.headers())
         {
             return rejection.into_response(&audited);
         }
-        audited.log_admitted();
+        if let Err(failure) = audited.log_admitted().await {
+            return failure
+                .into_response(&audited.transaction_id)
+                .map(Full::new);
+        }
         let path = request.uri().path();
         match path {
             "/log-level" => return log_level::respond(self, request).await,
@@ -231,12 +236,16 @@ impl Admin {
         metrics
             .connections
             .set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
+        let audit = &self.shared.audit;
+        metrics
+            .audit_queue_bytes
+            .set(i64::try_from(audit.queued_bytes()).unwrap_or(i64::MAX));
+        raise(
+            &metrics.rejections_summarized,
+            audit.summarized_rejections(),
+        );
         if let Some(log) = &self.log {
-            let new = log
-                .lost
-                .count()
-                .saturating_sub(metrics.log_lines_lost.get());
-            metrics.log_lines_lost.inc_by(new);
+            raise(&metrics.log_lines_lost, log.lost.count());
         }
         match metrics.render() {
             Ok(body) => {
@@ -282,6 +291,11 @@ impl<'a> ReadOnly<'a> {
                 .or_else(|| page::file(path).map(Self::File)),
         }
     }
+}
+
+/// Raises a counter to a total that is counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 /// Closes the connection after a probe: the next one comes seconds later.

@@ -31,6 +31,7 @@ use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
 use crate::inbound::shortage::Shortage;
 use crate::inbound::tls::{CertificateReloader, HandshakeFailures, InboundTls};
 use crate::limit::gate::Gates;
+use crate::observe::audit::AuditLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
 use crate::observe::telemetry::LogHandle;
@@ -188,7 +189,10 @@ impl App {
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedControlClient::from(control::client(&live, &dial_config));
         let mut control = Control::new(&metrics, client.clone(), files.clone(), clock)?;
-        let shared = Arc::new(shared(&boot, live, &dial_config, metrics, clock)?);
+        let audit = log
+            .as_ref()
+            .map_or_else(AuditLog::embedded, |log| log.audit.clone());
+        let shared = Arc::new(shared(&boot, live, &dial_config, metrics, audit, clock)?);
         shared
             .descriptors
             .warn_if_too_low(&shared.published.load().live.limits);
@@ -441,6 +445,7 @@ fn shared(
     live: Arc<Live>,
     dial_config: &DialConfig,
     metrics: Arc<Metrics>,
+    audit: AuditLog,
     clock: Clock,
 ) -> Result<Shared, StartError> {
     Ok(Shared {
@@ -456,6 +461,7 @@ fn shared(
         regions: Regions::default(),
         gates: Gates::default(),
         login_endpoints: LoginEndpoints::new(metrics.registry())?,
+        audit,
         clock,
         spans: Spans::start(&metrics, dial_config.tls(), clock)?,
         metrics,

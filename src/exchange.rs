@@ -28,6 +28,7 @@ use crate::error::Reason;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
 use crate::limit::QueueKey;
+use crate::observe::audit::UnqueuedLine;
 use crate::observe::metrics::RouteMetrics;
 use crate::observe::spans::{Recording, Spans};
 use crate::observe::summary::RequestFacts;
@@ -76,6 +77,10 @@ pub struct Exchange {
     response: ResponseRecord,
     /// `true` once the audit log has the rejection.
     rejection_audited: bool,
+    /// `true` for a rejection without a caller that is only counted.
+    in_flood: bool,
+    /// A line that the audit log has no room for yet.
+    unqueued_line: Option<Box<UnqueuedLine>>,
     closed: bool,
 }
 
@@ -166,6 +171,8 @@ impl Exchange {
                 bytes: 0,
             },
             rejection_audited: false,
+            in_flood: false,
+            unqueued_line: None,
             closed: false,
             snapshot,
         })

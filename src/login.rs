@@ -136,9 +136,14 @@ pub async fn log_in(
     let outcomes = &shared.login_endpoints.outcomes;
     let error = match granted {
         Ok(response) => {
-            outcomes.ok.inc();
             exchange.audit_login();
-            return respond(response, exchange);
+            match exchange.audited().await {
+                Ok(()) => {
+                    outcomes.ok.inc();
+                    return respond(response, exchange);
+                }
+                Err(failure) => failure.into(),
+            }
         }
         Err(error) => error,
     };

@@ -1,5 +1,6 @@
 //! Metrics, recent exchanges, spans and logs.
 
+pub mod audit;
 pub mod metrics;
 pub mod recent;
 pub mod spans;

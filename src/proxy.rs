@@ -43,7 +43,9 @@ pub struct Proxy {
 impl Proxy {
     /// Creates the data path over the worker's upstream connections.
     pub fn new(shared: Arc<Shared>, pool: Rc<Pool>, metrics: WorkerMetrics) -> Rc<Self> {
-        let snapshot = RefCell::new(Snapshot::new(shared.published.load_full(), metrics.clone()));
+        let published = shared.published.load_full();
+        let snapshot = Snapshot::new(published, metrics.clone(), shared.audit.clone());
+        let snapshot = RefCell::new(snapshot);
         Rc::new(Self {
             shared,
             pool,
@@ -58,7 +60,11 @@ impl Proxy {
         let published = self.shared.published.load();
         let mut snapshot = self.snapshot.borrow_mut();
         if !snapshot.is_view_of(&published) {
-            *snapshot = Snapshot::new(Arc::clone(&published), self.metrics.clone());
+            *snapshot = Snapshot::new(
+                Arc::clone(&published),
+                self.metrics.clone(),
+                self.shared.audit.clone(),
+            );
             self.pool.configure(Arc::clone(&snapshot.live));
         }
         Rc::clone(&snapshot)

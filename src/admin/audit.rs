@@ -1,14 +1,17 @@
 //! Audit log of the admin listener: rejected requests, and admitted ones that may change something.
+//! The line of an admitted request precedes its effect.
 
 use std::net::SocketAddr;
 
 use http::{HeaderValue, Method, Request};
 
 use crate::error::{Failure, Reason};
+use crate::observe::audit::{AuditLine, AuditLog, AuditOwner};
 use citrix_wire::transaction_id;
 
 /// The logged parts of a request: no query and no header value.
 pub(super) struct AuditedRequest {
+    log: AuditLog,
     peer: SocketAddr,
     method: Method,
     path: String,
@@ -17,8 +20,9 @@ pub(super) struct AuditedRequest {
 }
 
 impl AuditedRequest {
-    pub(super) fn new<B>(request: &Request<B>, peer: SocketAddr) -> Self {
+    pub(super) fn new<B>(request: &Request<B>, peer: SocketAddr, log: &AuditLog) -> Self {
         Self {
+            log: log.clone(),
             peer,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
@@ -27,34 +31,48 @@ impl AuditedRequest {
     }
 
     pub(super) fn log_rejected(&self, failure: &Failure) {
-        let cause = (failure.reason(), failure.detail().as_ref());
-        self.log("refused", "none", Some(cause));
+        self.reject(failure.reason(), failure.detail());
     }
 
     pub(super) fn log_unauthenticated(&self, cause: &str) {
-        let cause = (Reason::CallerUnknown, cause);
-        self.log("refused", "none", Some(cause));
+        self.reject(Reason::CallerUnknown, cause);
     }
 
-    /// Logs the request unless it only reads.
-    pub(super) fn log_admitted(&self) {
-        if !matches!(self.method, Method::GET | Method::HEAD) {
-            self.log("admitted", "operator", None);
+    fn reject(&self, reason: Reason, cause: &str) {
+        let line = AuditLine {
+            reason: Some(reason.as_str()),
+            cause: Some(cause),
+            ..self.line("refused", "none")
+        };
+        let owner = AuditOwner::at(Some(self.peer.ip()));
+        self.log.record_rejection(owner, reason, &line);
+    }
+
+    /// Logs the request unless it only reads, and waits until the log has the line.
+    ///
+    /// # Errors
+    /// `overloaded` if the reader of the log is too slow.
+    pub(super) async fn log_admitted(&self) -> Result<(), Failure> {
+        if matches!(self.method, Method::GET | Method::HEAD) {
+            return Ok(());
+        }
+        let line = self.line("admitted", "operator");
+        match self.log.record(AuditOwner::Operator, &line) {
+            Ok(()) => Ok(()),
+            Err(line) => Ok(line.queue().await?),
         }
     }
 
-    fn log(&self, verdict: &str, caller: &str, rejection: Option<(Reason, &str)>) {
-        tracing::info!(
-            target: "audit",
+    fn line<'a>(&'a self, verdict: &'static str, caller: &'a str) -> AuditLine<'a> {
+        AuditLine {
             verdict,
-            listener = "admin",
+            listener: Some("admin"),
             caller,
-            peer = %self.peer,
-            method = self.method.as_str(),
-            path = self.path,
-            reason = rejection.map(|(reason, _)| reason.as_str()),
-            cause = rejection.map(|(_, cause)| cause),
-            transaction_id = self.transaction_id.to_str().unwrap_or_default(),
-        );
+            peer: Some(self.peer.to_string()),
+            method: Some(self.method.as_str()),
+            path: Some(&self.path),
+            transaction_id: self.transaction_id.to_str().ok(),
+            ..AuditLine::default()
+        }
     }
 }

@@ -125,7 +125,7 @@ impl Exchange {
         let metrics = self.route_metrics();
         metrics.count(self.caller, &self.method, summary.status);
         metrics.duration().observe(summary.total.as_secs_f64());
-        if self.snapshot.live.access_log {
+        if self.snapshot.live.access_log && !self.in_flood {
             access_log::log(&summary);
         }
         let caller_activity = self.snapshot.caller_activity(self.caller);

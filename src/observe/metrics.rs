@@ -91,6 +91,10 @@ pub struct Metrics {
     pub(crate) proxy_protocol_errors: IntCounter,
     /// Updated at each scrape.
     pub(crate) log_lines_lost: IntCounter,
+    /// Set at each scrape.
+    pub(crate) audit_queue_bytes: IntGauge,
+    /// Updated at each scrape.
+    pub(crate) rejections_summarized: IntCounter,
     pub(crate) accept_errors: IntCounter,
 }
 
@@ -137,6 +141,14 @@ impl Metrics {
             log_lines_lost: counter(
                 "log_lines_lost_total",
                 "Log lines that stderr did not accept, or dropped because its reader is slow.",
+            )?,
+            audit_queue_bytes: gauge(
+                "audit_queue_bytes",
+                "Audit lines that wait for the reader of the log, in bytes.",
+            )?,
+            rejections_summarized: counter(
+                "rejections_summarized_total",
+                "Rejections without an audit line of their own, in the count of another line.",
             )?,
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
             registry,

@@ -1,38 +1,49 @@
 //! The log: JSON or text on stderr, written by a separate thread so that a slow reader never blocks
-//! a worker.
+//! a worker. Audit lines have a queue of their own, which the thread serves first.
 
 mod lines;
+mod writer;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use crossbeam_channel::bounded;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Metadata, callsite};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt as format};
 
 use crate::config::{LogFormat, LogSettings};
-use lines::{LineWriter, LostLines};
-
-/// Maximum number of lines queued for the writer; further ones are dropped and counted.
-const MAX_QUEUED_LINES: usize = 32 * 1024;
+use crate::observe::audit::AuditLog;
+use lines::LostLines;
+use writer::LogThread;
 
 /// Owner of the log. Writes the queued lines when dropped.
 pub struct Telemetry {
-    _writer: WorkerGuard,
-    lost: LostLines,
-    levels: LogLevels,
+    _thread: LogThread,
+    handle: LogHandle,
+}
+
+/// The log could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The thread that writes it.
+    #[error(transparent)]
+    Thread(#[from] io::Error),
+    /// The process already has a log.
+    #[error(transparent)]
+    Installed(#[from] TryInitError),
 }
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Telemetry")
-            .field("lost", &self.lost.count())
+            .field("lost", &self.handle.lost.count())
             .finish()
     }
 }
@@ -41,17 +52,14 @@ impl Telemetry {
     /// Installs the log of the process.
     ///
     /// # Errors
-    /// If the process already has one.
-    pub fn start(log: LogSettings) -> Result<Self, TryInitError> {
-        let unwritten = Arc::default();
-        // Drops lines rather than delaying requests.
-        let (writer, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(MAX_QUEUED_LINES)
-            .lossy(true)
-            .thread_name("log-writer")
-            .finish(LineWriter::stderr(Arc::clone(&unwritten)));
-        let lost = LostLines::new(writer.error_counter(), unwritten);
-        let lines = match log.format.unwrap_or_else(LogFormat::of_stderr) {
+    /// If the process already has one, or if no thread can be started.
+    pub fn start(log: LogSettings) -> Result<Self, TelemetryError> {
+        let line_format = log.format.unwrap_or_else(LogFormat::of_stderr);
+        let (wake, woken) = bounded(1);
+        let audit = AuditLog::new(line_format, wake.clone());
+        let lost = LostLines::default();
+        let (thread, writer) = LogThread::start(audit.clone(), (wake, woken), lost.clone())?;
+        let lines = match line_format {
             LogFormat::Json => format::layer()
                 .json()
                 .flatten_event(true)
@@ -66,24 +74,25 @@ impl Telemetry {
             .with(lines.with_filter(levels.clone()))
             .try_init()?;
         Ok(Self {
-            _writer: guard,
-            lost,
-            levels,
+            _thread: thread,
+            handle: LogHandle {
+                audit,
+                lost,
+                levels,
+            },
         })
     }
 
-    /// Returns the part of the log that the admin listener reads and changes.
+    /// Returns the part of the log that the gateway uses.
     pub fn handle(&self) -> LogHandle {
-        LogHandle {
-            lost: self.lost.clone(),
-            levels: self.levels.clone(),
-        }
+        self.handle.clone()
     }
 }
 
-/// Number of lost lines, and level of the log.
+/// The audit log; number of lost lines, and level of the other lines.
 #[derive(Clone)]
 pub struct LogHandle {
+    pub(crate) audit: AuditLog,
     pub(crate) lost: LostLines,
     pub(crate) levels: LogLevels,
 }
@@ -105,8 +114,7 @@ impl LevelTargets {
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::INFO))
             .with_target("citrix_auth_proxy", level)
-            .with_target("access", level)
-            .with_target("audit", level);
+            .with_target("access", level);
         Self { level, targets }
     }
 }
@@ -145,7 +153,6 @@ impl<S> Filter<S> for LogLevels {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::Mutex;
 
     use super::*;

@@ -1,8 +1,9 @@
 //! Step 5: waits for everything a request needs before it is sent.
 //!
-//! In this order: the body of a batch or of a request to a limited service, a token, the customer's site, a permit of the route's queue,
-//! a permit of `limits.max_in_flight`. A customer without a token therefore holds no queue permit,
-//! and a request that waits holds no in-flight permit.
+//! In this order: the body of a batch or of a request to a limited service, the audit log, a token,
+//! the customer's site, a permit of the route's queue, a permit of `limits.max_in_flight`. A
+//! customer without a token therefore holds no queue permit, and a request that waits holds no
+//! in-flight permit.
 
 mod batch;
 mod site;
@@ -48,6 +49,8 @@ pub async fn queue(
         })
         .await;
     }
+    // Nothing is sent without its audit line.
+    exchange.audited().await?;
     exchange
         .usable_token(request.customer, live, shared.clock)
         .await?;

@@ -57,6 +57,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::config;
+    use crate::observe::audit::AuditLog;
     use crate::observe::metrics::Metrics;
     use crate::state::{Published, Snapshot};
     use crate::upstream::dial::DialConfig;
@@ -74,7 +75,11 @@ mod tests {
         }
         let config = config::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
         let published = Published::initial(config.live, &DialConfig::unreachable()).unwrap();
-        Snapshot::new(Arc::new(published), Metrics::new(1).unwrap().worker(0))
+        Snapshot::new(
+            Arc::new(published),
+            Metrics::new(1).unwrap().worker(0),
+            AuditLog::embedded(),
+        )
     }
 
     #[test]

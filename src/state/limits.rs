@@ -90,6 +90,7 @@ mod tests {
 
     use crate::config;
     use crate::limit::Limit;
+    use crate::observe::audit::AuditLog;
     use crate::observe::metrics::Metrics;
     use crate::state::{Published, Snapshot};
     use crate::upstream::dial::DialConfig;
@@ -112,8 +113,13 @@ mod tests {
         let published =
             Arc::new(Published::initial(config.live, &DialConfig::unreachable()).unwrap());
         let metrics = Metrics::new(2).unwrap();
-        let workers: [Rc<Snapshot>; 2] =
-            [0, 1].map(|worker| Snapshot::new(Arc::clone(&published), metrics.worker(worker)));
+        let workers: [Rc<Snapshot>; 2] = [0, 1].map(|worker| {
+            Snapshot::new(
+                Arc::clone(&published),
+                metrics.worker(worker),
+                AuditLog::embedded(),
+            )
+        });
         let [one, other] = &workers;
         let acme = limit(one, "/monitorodata/Machines", "acme").unwrap();
         for same in [

@@ -13,6 +13,7 @@ use crate::inbound::shortage::Shortage;
 use crate::inbound::tls::HandshakeFailures;
 use crate::limit::gate::Gates;
 use crate::limit::permits::PermitCounter;
+use crate::observe::audit::AuditLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
 use crate::site::regions::Regions;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub published: ArcSwap<Published>,
     /// Metrics of all workers.
     pub metrics: Arc<Metrics>,
+    /// The audit log.
+    pub audit: AuditLog,
     /// Permits of `limits.max_in_flight`.
     pub in_flight: Arc<PermitCounter>,
     /// One permit per byte of a buffered batch.

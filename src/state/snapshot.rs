@@ -13,6 +13,7 @@ use crate::callers::Callers;
 use crate::callers::caller_state::CallerState;
 use crate::callers::gateway_token::Signer;
 use crate::config::{self, Live, Mode};
+use crate::observe::audit::AuditLog;
 use crate::observe::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::observe::recent::CallerActivity;
 use crate::upstream::origin::Origin;
@@ -37,6 +38,7 @@ pub struct Snapshot {
     /// The signer of gateway tokens, if `login.signing_key` is set.
     pub signer: Option<Signer>,
     pub metrics: WorkerMetrics,
+    pub audit: AuditLog,
     /// Metrics of requests without a route.
     pub unrouted: RouteMetrics,
     anonymous_activity: Arc<CallerActivity>,
@@ -46,7 +48,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Resolves the published state for one worker.
-    pub fn new(published: Arc<Published>, metrics: WorkerMetrics) -> Rc<Self> {
+    pub fn new(published: Arc<Published>, metrics: WorkerMetrics, audit: AuditLog) -> Rc<Self> {
         let live = Arc::clone(&published.live);
         let names: Rc<[String]> = live.callers.iter().map(|it| it.name.clone()).collect();
         let observed = |caller: &&Arc<config::Caller>| caller.mode == Mode::Observe;
@@ -78,6 +80,7 @@ impl Snapshot {
                 .map(|name| metrics.recent.caller(name))
                 .collect(),
             metrics,
+            audit,
             live,
             published,
         })

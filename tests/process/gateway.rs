@@ -43,7 +43,11 @@ impl Gateway {
 
     /// Starts a gateway and waits until it is ready.
     pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut program = Program::start(arguments, variables);
+        Self::of(Program::start(arguments, variables)).await
+    }
+
+    /// Waits until a started program is ready.
+    pub async fn of(mut program: Program) -> Self {
         let (address, admin) = addresses(&mut program).await;
         let gateway = Self {
             program,

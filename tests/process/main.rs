@@ -10,6 +10,7 @@
     reason = "a test that cannot continue panics, also in its helpers"
 )]
 
+mod audit_flood;
 mod callers;
 mod canary;
 mod cloud;

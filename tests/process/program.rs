@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -89,6 +89,22 @@ impl Program {
             .store(true, Ordering::Relaxed);
     }
 
+    /// Starts the binary with a reader of its log that takes `bytes_per_second`.
+    pub fn start_with_slow_log(
+        bytes_per_second: u32,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_citrix-auth-proxy"));
+        command.args(arguments).stdin(Stdio::null());
+        Self::spawn_with_log(command, variables, |pipe| {
+            Pipe::read(SlowReader {
+                pipe,
+                bytes_per_second,
+            })
+        })
+    }
+
     /// Starts the binary with a limit of open files, as an option of `ulimit`: `-Sn 256`.
     pub fn start_with_open_files(limit: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new("/bin/sh");
@@ -116,7 +132,15 @@ impl Program {
         Self::spawn(command, variables)
     }
 
-    fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
+    fn spawn(command: Command, variables: &[(&str, &str)]) -> Self {
+        Self::spawn_with_log(command, variables, Pipe::read)
+    }
+
+    fn spawn_with_log(
+        mut command: Command,
+        variables: &[(&str, &str)],
+        read_log: impl FnOnce(ChildStderr) -> Pipe,
+    ) -> Self {
         let mut child = command
             .env_clear()
             .envs(variables.iter().copied())
@@ -125,7 +149,7 @@ impl Program {
             .spawn()
             .unwrap();
         let stdout = Some(Pipe::read(child.stdout.take().unwrap()));
-        let stderr = Some(Pipe::read(child.stderr.take().unwrap()));
+        let stderr = Some(read_log(child.stderr.take().unwrap()));
         Self {
             child,
             stdout,
@@ -207,6 +231,22 @@ impl Drop for Program {
         // Fails if the process has exited, which is harmless.
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// Reads at a limited rate.
+struct SlowReader<R> {
+    pipe: R,
+    bytes_per_second: u32,
+}
+
+impl<R: Read> Read for SlowReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = buffer.len().min(4096);
+        let read = self.pipe.read(&mut buffer[..length])?;
+        let seconds = f64::from(u32::try_from(read).unwrap()) / f64::from(self.bytes_per_second);
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        Ok(read)
     }
 }
 

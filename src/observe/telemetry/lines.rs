@@ -8,66 +8,58 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tracing_appender::non_blocking::ErrorCounter;
-
 /// Wait before another write to a non-blocking stderr whose reader is slow.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Counts the log lines that were not written.
-#[derive(Clone, Debug)]
-pub(crate) struct LostLines {
-    /// Lines that found the queue full.
-    dropped: ErrorCounter,
-    /// Lines that stderr did not accept as a whole.
-    unwritten: Arc<AtomicU64>,
-}
+/// Counts the log lines that found the queue full, or that stderr did not accept as a whole.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LostLines(Arc<AtomicU64>);
 
 impl LostLines {
-    pub(super) fn new(dropped: ErrorCounter, unwritten: Arc<AtomicU64>) -> Self {
-        Self { dropped, unwritten }
+    /// Counts a line.
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns their number since the start.
     pub(crate) fn count(&self) -> u64 {
-        self.dropped.dropped_lines() as u64 + self.unwritten.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Writes each line as a whole or counts it. Never fails: the log's thread would otherwise skip the
-/// line without a trace.
+/// Writes each line as a whole, or reports that it did not.
 pub(super) struct LineWriter<W> {
     /// `None` if there is no stderr.
     out: Option<W>,
-    unwritten: Arc<AtomicU64>,
     /// The last line was written in part, and no line end follows it.
     torn: bool,
 }
 
 impl LineWriter<io::Stderr> {
-    /// Returns a writer to stderr that counts lost lines in `unwritten`.
-    pub(super) fn stderr(unwritten: Arc<AtomicU64>) -> Self {
-        Self::new((!stderr_was_closed()).then(io::stderr), unwritten)
+    /// Returns a writer to stderr.
+    pub(super) fn stderr() -> Self {
+        Self::new((!stderr_was_closed()).then(io::stderr))
     }
 }
 
 impl<W: Write> LineWriter<W> {
-    fn new(out: Option<W>, unwritten: Arc<AtomicU64>) -> Self {
-        Self {
-            out,
-            unwritten,
-            torn: false,
-        }
+    pub(super) fn new(out: Option<W>) -> Self {
+        Self { out, torn: false }
     }
 
-    fn write_line(&mut self, line: &[u8]) {
+    /// Returns `true` if lines can be written, perhaps later.
+    pub(super) fn exists(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// Writes a line. Returns `true` if all of it was written.
+    pub(super) fn write_line(&mut self, line: &[u8]) -> bool {
         let separated = !self.torn || self.pass(b"\n") == 1;
         let written = if separated { self.pass(line) } else { 0 };
         if separated {
             self.torn = (1..line.len()).contains(&written);
         }
-        if written < line.len() {
-            self.unwritten.fetch_add(1, Ordering::Relaxed);
-        }
+        written == line.len()
     }
 
     /// Returns the number of bytes that were written.
@@ -91,18 +83,6 @@ impl<W: Write> LineWriter<W> {
     }
 }
 
-impl<W: Write> Write for LineWriter<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.write_line(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        // Nothing is buffered.
-        Ok(())
-    }
-}
-
 /// Returns `true` if the program was started without stderr. The standard library then opens
 /// `/dev/null` in its place, for reading and writing; a redirection opens it for writing only.
 fn stderr_was_closed() -> bool {
@@ -116,6 +96,17 @@ fn stderr_was_closed() -> bool {
             .is_some_and(|flags| flags & 3 == 2)
     };
     is_null && is_read_write()
+}
+
+#[cfg(test)]
+impl<W> LineWriter<W> {
+    pub(super) fn get_ref(&self) -> Option<&W> {
+        self.out.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self) -> Option<&mut W> {
+        self.out.as_mut()
+    }
 }
 
 #[cfg(test)]
@@ -145,17 +136,15 @@ mod tests {
     }
 
     /// Writes the lines `one` and `two`. Returns what was written and the number of lost lines.
-    fn after(results: Vec<io::Result<usize>>) -> (String, u64) {
-        let unwritten = Arc::new(AtomicU64::new(0));
+    fn after(results: Vec<io::Result<usize>>) -> (String, usize) {
         let script = Script {
             results: results.into(),
             ..Script::default()
         };
-        let mut lines = LineWriter::new(Some(script), Arc::clone(&unwritten));
-        lines.write_all(b"one\n").unwrap();
-        lines.write_all(b"two\n").unwrap();
-        let written = lines.out.unwrap().written;
-        (written, unwritten.load(Ordering::Relaxed))
+        let mut lines = LineWriter::new(Some(script));
+        let whole = [b"one\n", b"two\n"].map(|line| lines.write_line(line));
+        let lost = whole.iter().filter(|whole| !*whole).count();
+        (lines.out.unwrap().written, lost)
     }
 
     fn full() -> io::Result<usize> {
@@ -188,9 +177,7 @@ mod tests {
 
     #[test]
     fn lines_without_stderr_are_lost() {
-        let unwritten = Arc::new(AtomicU64::new(0));
-        let mut lines = LineWriter::<io::Stderr>::new(None, Arc::clone(&unwritten));
-        lines.write_all(b"one\n").unwrap();
-        assert_eq!(unwritten.load(Ordering::Relaxed), 1);
+        let mut lines = LineWriter::<io::Stderr>::new(None);
+        assert!(!lines.exists() && !lines.write_line(b"one\n"));
     }
 }

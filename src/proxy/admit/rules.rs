@@ -168,7 +168,10 @@ impl Policy<'_> {
     ///
     /// # Errors
     /// If the rules are enforced.
-    pub(in crate::proxy) fn reject_unreadable(&self, exchange: &Exchange) -> Result<(), Failure> {
+    pub(in crate::proxy) fn reject_unreadable(
+        &self,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
         if self.observes() {
             self.usage
                 .observations
@@ -191,7 +194,7 @@ impl Policy<'_> {
     pub(in crate::proxy) async fn evaluate_items(
         &self,
         items: &[BatchItem],
-        exchange: &Exchange,
+        exchange: &mut Exchange,
     ) -> Result<(), Failure> {
         let Some(base) = &self.base else {
             return Ok(());
@@ -268,7 +271,12 @@ impl Policy<'_> {
     }
 
     /// Rejects unless `decision` allows. `which` names the part of the request, if not the whole.
-    fn apply(&self, decision: Decision, which: &str, exchange: &Exchange) -> Result<(), Failure> {
+    fn apply(
+        &self,
+        decision: Decision,
+        which: &str,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
         let failure = match decision {
             Decision::Allowed => return Ok(()),
             Decision::Denied(restriction @ Restriction::Customers) => Failure::new(
@@ -294,7 +302,7 @@ impl Policy<'_> {
         self.enforce(failure, exchange)
     }
 
-    fn enforce(&self, failure: Failure, exchange: &Exchange) -> Result<(), Failure> {
+    fn enforce(&self, failure: Failure, exchange: &mut Exchange) -> Result<(), Failure> {
         if self.observes() {
             exchange.would_deny(self.customer, &failure);
             return Ok(());
