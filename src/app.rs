@@ -31,6 +31,7 @@ use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
 use crate::inbound::shortage::Shortage;
 use crate::inbound::tls::{CertificateReloader, HandshakeFailures, InboundTls};
 use crate::limit::gate::Gates;
+use crate::limit::owner::{Resource, ResourceKind};
 use crate::observe::audit::AuditLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
@@ -450,8 +451,8 @@ fn shared(
 ) -> Result<Shared, StartError> {
     Ok(Shared {
         published: ArcSwap::from_pointee(Published::initial(live, dial_config)?),
-        in_flight: Arc::default(),
-        batch_bytes: Arc::default(),
+        in_flight: Resource::new(ResourceKind::InFlight),
+        batch_bytes: Resource::new(ResourceKind::BatchBytes),
         connections: ConnectionCount::new(boot.workers.get()),
         descriptors: DescriptorBudget::new(descriptors::limit(), boot.workers.get()),
         heartbeats: Heartbeats::new(boot.workers.get()),

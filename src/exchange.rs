@@ -16,6 +16,7 @@ mod waits;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -27,7 +28,7 @@ use crate::config::Live;
 use crate::error::Reason;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
-use crate::limit::QueueKey;
+use crate::limit::owner::Owner;
 use crate::observe::audit::UnqueuedLine;
 use crate::observe::metrics::RouteMetrics;
 use crate::observe::spans::{Recording, Spans};
@@ -269,12 +270,21 @@ impl Exchange {
         self.upload = upload;
     }
 
-    /// Returns the key of the caller in fair queues.
-    pub fn queue_key(&self) -> QueueKey {
-        match self.caller {
-            Some(index) => QueueKey::Configured(index),
-            None => QueueKey::at(self.address()),
-        }
+    /// Returns the owner of what the exchange holds: the caller, else the client host.
+    pub fn owner(&self) -> &Arc<Owner> {
+        self.caller
+            .and_then(|index| self.snapshot.caller(index))
+            .map_or_else(|| self.connection.owner(), |(_, state)| &state.owner)
+    }
+
+    /// Returns the client host.
+    pub fn client(&self) -> &Arc<Owner> {
+        self.connection.owner()
+    }
+
+    /// Records that the caller was admitted.
+    pub fn set_admitted(&self) {
+        self.connection.set_admitted();
     }
 
     fn route_metrics(&self) -> &RouteMetrics {

@@ -4,6 +4,7 @@
 pub mod caller;
 mod fair_queue;
 pub mod gate;
+pub mod owner;
 pub mod permits;
 pub mod rate;
 pub mod scope;
@@ -15,9 +16,10 @@ use tokio::time::Instant;
 
 use self::fair_queue::{Acquired, FairQueue};
 use crate::config::Quota;
+use crate::limit::owner::{Exceeded, OwnerKey};
 use crate::limit::rate::RateLimiter;
 
-pub use self::fair_queue::{QueueFull, QueueKey, QueuePermit, QueueWatch};
+pub use self::fair_queue::{QueuePermit, QueueWatch};
 
 /// One customer's limit at one service.
 #[derive(Debug)]
@@ -67,8 +69,8 @@ impl Limit {
     /// Admits or queues a request.
     ///
     /// # Errors
-    /// If `max_queued` requests are queued.
-    pub fn acquire(&self, key: QueueKey, max_queued: usize) -> Result<Admission<'_>, QueueFull> {
+    /// If `max_queued` requests, or too many of the owner, are queued.
+    pub fn acquire(&self, key: OwnerKey, max_queued: usize) -> Result<Admission<'_>, Exceeded> {
         let acquired = self.queue.acquire(key, max_queued)?;
         Ok(match (acquired, &self.rate) {
             (Acquired::Permit(permit), None) => Admission::Immediate(Some(permit)),
@@ -124,7 +126,7 @@ mod tests {
     /// Waits as a request does; returns the time it took.
     async fn wait(limit: &Limit, timeout: Duration) -> Result<Duration, WaitTimeout> {
         let began = Instant::now();
-        match limit.acquire(QueueKey::at(None), 100).unwrap() {
+        match limit.acquire(OwnerKey::at(None), 100).unwrap() {
             Admission::Immediate(permit) => assert!(permit.is_none()),
             Admission::Queued(request) => assert!(request.wait(began + timeout).await?.is_none()),
         }
@@ -160,13 +162,16 @@ mod tests {
     async fn request_beyond_max_queued_is_rejected_at_a_rate() {
         let limit = per_second(1);
         assert!(matches!(
-            limit.acquire(QueueKey::at(None), 1),
+            limit.acquire(OwnerKey::at(None), 1),
             Ok(Admission::Immediate(None))
         ));
-        let first = limit.acquire(QueueKey::at(None), 1).unwrap();
-        let second = limit.acquire(QueueKey::at(None), 1).unwrap();
-        assert_eq!(limit.acquire(QueueKey::at(None), 1).unwrap_err(), QueueFull);
+        let first = limit.acquire(OwnerKey::at(None), 1).unwrap();
+        let second = limit.acquire(OwnerKey::at(None), 1).unwrap();
+        assert_eq!(
+            limit.acquire(OwnerKey::at(None), 1).unwrap_err(),
+            Exceeded::Limit
+        );
         drop((first, second));
-        assert!(limit.acquire(QueueKey::at(None), 1).is_ok());
+        assert!(limit.acquire(OwnerKey::at(None), 1).is_ok());
     }
 }

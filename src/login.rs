@@ -7,10 +7,11 @@
 //! secret.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -18,6 +19,7 @@ use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::callers::credentials::PresentedCredentials;
@@ -41,8 +43,12 @@ use citrix_wire::citrix::login::response;
 const MAX_BODY: usize = 16 * 1024;
 /// Timeout for the whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Login bodies read at the same time, over all workers.
+/// Logins whose body is awaited at the same time, over all workers.
 const MAX_READS: usize = 1024;
+/// Time after which a login waits no longer for its body while more than half of them wait.
+const CROWDED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Scheduler turns in which hyper passes on a body that has arrived.
+const BODY_YIELDS: usize = 3;
 
 /// Delays the response to a request with a wrong secret.
 pub async fn delay_bad_secret(shared: &Shared, exchange: &mut Exchange) {
@@ -136,6 +142,7 @@ pub async fn log_in(
     let outcomes = &shared.login_endpoints.outcomes;
     let error = match granted {
         Ok(response) => {
+            exchange.set_admitted();
             exchange.audit_login();
             match exchange.audited().await {
                 Ok(()) => {
@@ -297,21 +304,40 @@ async fn read_body(
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let Some(_permit) = shared.login_endpoints.body_reads.acquire(MAX_READS) else {
-        return Err(Failure::overloaded(format!(
-            "{MAX_READS} logins are in progress"
-        )));
-    };
     body.set_limits(MAX_BODY as u64, idle);
     exchange.set_upload(body.progress());
-    let read = exchange
-        .count_wait(timeout(BODY_TIMEOUT, collect(body)))
-        .await;
-    read.unwrap_or_else(|_| {
-        let limit = humantime::format_duration(BODY_TIMEOUT);
-        let detail = format!("the body of the login was not complete within {limit}");
-        Err(Failure::new(Reason::RequestTimeout, detail))
-    })
+    let mut read = pin!(collect(body));
+    // A complete login needs no permit, so incomplete ones never delay it.
+    for _ in 0..BODY_YIELDS {
+        if let Some(read) = read.as_mut().now_or_never() {
+            return read;
+        }
+        yield_now().await;
+    }
+    let reads = &shared.login_endpoints.body_reads;
+    let permit = reads.acquire(exchange.client(), 1, MAX_READS);
+    let _permit = permit.map_err(|exceeded| {
+        let in_use = "logins are in progress";
+        Failure::overloaded(exceeded.detail(MAX_READS, in_use, "fixed limit"))
+    })?;
+    exchange
+        .count_wait(async {
+            if let Ok(read) = timeout(CROWDED_TIMEOUT, read.as_mut()).await {
+                return read;
+            }
+            if reads.in_use() > MAX_READS / 2 {
+                return Err(incomplete(CROWDED_TIMEOUT));
+            }
+            let rest = timeout(BODY_TIMEOUT - CROWDED_TIMEOUT, read).await;
+            rest.unwrap_or_else(|_| Err(incomplete(BODY_TIMEOUT)))
+        })
+        .await
+}
+
+fn incomplete(limit: Duration) -> Failure {
+    let limit = humantime::format_duration(limit);
+    let detail = format!("the body of the login was not complete within {limit}");
+    Failure::new(Reason::RequestTimeout, detail)
 }
 
 async fn collect(mut body: CallerBody) -> Result<Zeroizing<Vec<u8>>, Failure> {

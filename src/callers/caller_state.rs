@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::callers::observations::Observations;
 use crate::config::{Caller, Mode};
 use crate::limit::caller::CallerLimits;
+use crate::limit::owner::{Owner, OwnerKey};
 use crate::system::digest::Sha256;
 
 /// Digits of a hash that tell two secrets apart.
@@ -20,6 +21,8 @@ const SHOWN_DIGITS: usize = 8;
 pub struct CallerState {
     /// The caller's own limits and their use.
     pub limits: CallerLimits,
+    /// The caller as the owner of shared resources.
+    pub owner: Arc<Owner>,
     /// The caller's requests while its mode is `observe`.
     pub observations: Arc<Observations>,
     /// The use of each of [`Caller::secrets`].
@@ -69,6 +72,7 @@ impl CallerState {
     pub fn new(caller: &Caller) -> Self {
         Self {
             limits: CallerLimits::new(caller.max_concurrent, caller.max_per_second),
+            owner: Owner::new(OwnerKey::new_caller()),
             observations: Arc::default(),
             secrets: uses(caller, &[]),
         }
@@ -93,6 +97,7 @@ impl CallerState {
             limits: self
                 .limits
                 .changed_to(caller.max_concurrent, caller.max_per_second),
+            owner: Arc::clone(&self.owner),
             observations: match caller.mode {
                 Mode::Observe => Arc::clone(&self.observations),
                 Mode::Enforce => Arc::default(),

@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::gateway_token::Signer;
 use super::throttle::AuthThrottle;
-use crate::limit::permits::PermitCounter;
+use crate::limit::owner::{Resource, ResourceKind};
 
 /// State of the gateway's own token endpoints.
 pub struct LoginEndpoints {
@@ -16,7 +16,7 @@ pub struct LoginEndpoints {
     /// The throttle of all requests with a bad secret.
     pub(crate) throttle: AuthThrottle,
     /// Logins whose body is being read.
-    pub(crate) body_reads: Arc<PermitCounter>,
+    pub(crate) body_reads: Arc<Resource>,
     pub(crate) outcomes: LoginOutcomes,
 }
 
@@ -53,7 +53,7 @@ impl LoginEndpoints {
         Ok(Self {
             fallback_signer: Signer::random()?,
             throttle: AuthThrottle::new(registry)?,
-            body_reads: Arc::default(),
+            body_reads: Resource::new(ResourceKind::Logins),
             outcomes: LoginOutcomes {
                 ok: outcome("ok"),
                 invalid_client: outcome("invalid_client"),

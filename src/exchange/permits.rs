@@ -7,7 +7,8 @@ use super::Exchange;
 use crate::error::Failure;
 use crate::inbound::connection::caller_time::{CallerTime, HeldPermit, Side, TimedWait};
 use crate::limit::QueuePermit;
-use crate::limit::permits::{Permit, PermitCounter};
+use crate::limit::owner::{Exceeded, OwnedPermit, Resource};
+use crate::limit::permits::Permit;
 
 /// Scheduler turns that an evicted connection's tasks get to release their permits.
 const EVICTION_YIELDS: usize = 8;
@@ -16,7 +17,7 @@ const EVICTION_YIELDS: usize = 8;
 #[derive(Default)]
 pub(super) struct Permits {
     /// Of `limits.max_in_flight`.
-    pub(super) in_flight: Option<Permit>,
+    pub(super) in_flight: Option<OwnedPermit>,
     /// Of the caller's `max_concurrent`.
     pub(super) caller: Option<Permit>,
     /// Of the route's `max_concurrent` per customer.
@@ -59,43 +60,49 @@ impl Exchange {
         self.permits.in_flight = None;
     }
 
-    /// Acquires a permit of `limits.max_in_flight`. At the limit, the exchange of a stalled caller
-    /// is evicted.
+    /// Acquires a permit of `limits.max_in_flight` within the caller's share. At the limit, the
+    /// exchange that has waited longest for its caller is evicted.
     ///
     /// # Errors
-    /// `overloaded` if all permits are in use and no caller is stalled.
+    /// `overloaded` if all permits or the caller's share of them are in use.
     pub async fn acquire_in_flight_permit(
         &mut self,
-        in_flight: &Arc<PermitCounter>,
+        in_flight: &Arc<Resource>,
         limit: usize,
     ) -> Result<(), Failure> {
-        self.permits.in_flight = match in_flight.acquire(limit) {
-            Some(permit) => Some(permit),
+        let mut acquired = in_flight.acquire(self.owner(), 1, limit);
+        if let Err(exceeded) = acquired {
             // Boxed: rare.
-            None => Box::pin(self.permit_after_eviction(in_flight, limit)).await,
-        };
-        if self.permits.in_flight.is_some() {
-            return Ok(());
+            acquired = Box::pin(self.permit_after_eviction(exceeded, in_flight, limit)).await;
         }
-        let detail = format!("{limit} requests are in flight (limits.max_in_flight)");
-        Err(Failure::overloaded(detail))
+        self.connection.set_holder(self.owner().key());
+        self.permits.in_flight = Some(acquired.map_err(|exceeded| {
+            let in_use = "requests are in flight";
+            Failure::overloaded(exceeded.detail(limit, in_use, "limits.max_in_flight"))
+        })?);
+        Ok(())
     }
 
     async fn permit_after_eviction(
         &self,
-        in_flight: &Arc<PermitCounter>,
+        exceeded: Exceeded,
+        in_flight: &Arc<Resource>,
         limit: usize,
-    ) -> Option<Permit> {
-        if !self.connection.evict_stalled() {
-            return None;
+    ) -> Result<OwnedPermit, Exceeded> {
+        let holder = match exceeded {
+            Exceeded::Limit => None,
+            Exceeded::Share(_) => Some(self.owner().key()),
+        };
+        if !self.connection.evict_stalled(holder) {
+            return Err(exceeded);
         }
         for _ in 0..EVICTION_YIELDS {
             // The evicted tasks must run to release their permits.
             tokio::task::yield_now().await;
-            if let Some(permit) = in_flight.acquire(limit) {
-                return Some(permit);
+            if let Ok(permit) = in_flight.acquire(self.owner(), 1, limit) {
+                return Ok(permit);
             }
         }
-        None
+        Err(exceeded)
     }
 }

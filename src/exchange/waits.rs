@@ -1,6 +1,7 @@
 //! Time accounting of an exchange: Citrix's time and waits, which are not the gateway's own time.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -53,7 +54,9 @@ impl Exchange {
                 return Ok(token);
             }
             // Boxed: rare.
-            Box::pin(self.count_wait(customer.wait_for_token(live, clock))).await?;
+            let owner = Arc::clone(self.owner());
+            let wait = customer.wait_for_token(live, clock, &owner);
+            Box::pin(self.count_wait(wait)).await?;
         }
     }
 

@@ -364,7 +364,6 @@ impl StreamedBody {
         let Some(connection) = &self.connection else {
             return;
         };
-        connection.transferred(bytes);
         self.idle
             .transferred(bytes.saturating_mul(connection.shares()));
     }

@@ -12,6 +12,7 @@ mod tests;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -21,15 +22,19 @@ use tokio::time::Instant;
 use crate::config::Limits;
 use crate::inbound::tls::CallerCertificate;
 use crate::inbound::transfer_rate::RateDeficit;
+use crate::limit::owner::{Owner, OwnerKey};
 
 pub use all::{Connections, RegisteredConnection, sweep_interval};
 
 /// Idle time after which an HTTP/1 connection is parked, that is, releases its buffers; at most a
 /// quarter of `limits.keep_alive_timeout`.
 const PARK_AFTER: Duration = Duration::from_secs(2);
-/// Time without any transfer after which a caller that is waited for is stalled, and may be evicted
+/// Time of one wait for a caller, whatever it transfers, after which its connection may be evicted
 /// at `limits.max_in_flight`; at most a quarter of `limits.body_idle_timeout`.
-const STALLED_AFTER: Duration = Duration::from_secs(2);
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+/// Idle timeout of a connection on which no request was admitted; at most
+/// `limits.keep_alive_timeout`.
+const REJECTED_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that a new connection has to begin its first request once the program drains: a round trip
 /// and a margin.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,9 +85,17 @@ pub struct Connection {
     phase: Cell<ConnectionPhase>,
     /// Time at which a sweep first saw this phase.
     since: Cell<Option<Instant>>,
+    /// Number of the phase change, in order of time over all connections of the worker.
+    entered: Cell<u64>,
+    /// The last of these numbers.
+    phase_changes: Rc<Cell<u64>>,
     exchanges: Cell<usize>,
     /// It has had an exchange.
     was_used: Cell<bool>,
+    /// A request or login on it was admitted.
+    admitted: Cell<bool>,
+    /// The client host, once known.
+    owner: OnceCell<Arc<Owner>>,
     http2: Cell<bool>,
     secure: Cell<bool>,
     /// The last request used HTTP/1.0, so that the close may delimit its response.
@@ -99,28 +112,34 @@ pub struct Connection {
     rate_deficit: Cell<RateDeficit>,
     /// Exchanges that wait for the caller to send or read.
     waits: Cell<usize>,
-    /// Body bytes transferred in either direction since the last sweep.
-    transferred: Cell<u64>,
-    /// Time of the first sweep since which the caller was waited for and transferred nothing.
-    stalled_since: Cell<Option<Instant>>,
+    /// Time of the first of the sweeps in a row that saw a wait for the caller.
+    waits_since: Cell<Option<Instant>>,
+    /// The owner of the last permit of `limits.max_in_flight`.
+    holder: Cell<Option<OwnerKey>>,
     /// All connections of the worker.
     all: Weak<Connections>,
     /// HTTP/1 only: not parked since the last exchange.
     may_park: Cell<bool>,
     /// Aborted because the program stops.
     stopped: Cell<bool>,
+    /// Aborted to make room for another.
+    evicted: Cell<bool>,
     directive: Cell<Option<Directive>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Connection {
-    fn new(all: Weak<Connections>) -> Self {
-        Self {
+    fn new(all: Weak<Connections>, phase_changes: Rc<Cell<u64>>) -> Self {
+        let connection = Self {
             accepted: Instant::now(),
             phase: Cell::new(ConnectionPhase::Opening),
             since: Cell::new(None),
+            entered: Cell::new(0),
+            phase_changes,
             exchanges: Cell::new(0),
             was_used: Cell::new(false),
+            admitted: Cell::new(false),
+            owner: OnceCell::new(),
             http2: Cell::new(false),
             secure: Cell::new(false),
             http10: Cell::new(false),
@@ -131,19 +150,41 @@ impl Connection {
             seen_blocked: Cell::new(None),
             rate_deficit: Cell::default(),
             waits: Cell::new(0),
-            transferred: Cell::new(0),
-            stalled_since: Cell::new(None),
+            waits_since: Cell::new(None),
+            holder: Cell::new(None),
             all,
             may_park: Cell::new(false),
             stopped: Cell::new(false),
+            evicted: Cell::new(false),
             directive: Cell::new(None),
             waker: RefCell::new(None),
-        }
+        };
+        connection.enter(ConnectionPhase::Opening);
+        connection
     }
 
     fn enter(&self, phase: ConnectionPhase) {
+        let entered = self.phase_changes.get() + 1;
+        self.phase_changes.set(entered);
+        self.entered.set(entered);
         self.phase.set(phase);
         self.since.set(None);
+    }
+
+    /// Sets the client host.
+    pub fn set_owner(&self, owner: Arc<Owner>) {
+        // A connection has one client.
+        self.owner.get_or_init(|| owner);
+    }
+
+    /// Returns the client host.
+    pub fn owner(&self) -> &Arc<Owner> {
+        self.owner.get_or_init(|| Owner::new(OwnerKey::Unix))
+    }
+
+    /// Records that a request or login was admitted.
+    pub fn set_admitted(&self) {
+        self.admitted.set(true);
     }
 
     /// Records the end of the handshake.
@@ -214,12 +255,6 @@ impl Connection {
     pub(super) fn wait(self: &Rc<Self>) -> CallerWait {
         self.waits.set(self.waits.get() + 1);
         CallerWait(Rc::clone(self))
-    }
-
-    /// Records transferred body bytes.
-    pub(super) fn transferred(&self, bytes: u64) {
-        self.transferred
-            .set(self.transferred.get().saturating_add(bytes));
     }
 
     /// Records a completed flush.
@@ -331,26 +366,56 @@ impl Connection {
         rate_deficit.behind()
     }
 
-    /// Returns `true` if the caller is waited for and has transferred nothing on any exchange for a
-    /// while.
-    fn is_stalled(&self, limits: &Limits, now: Instant) -> bool {
-        // With HTTP/2, written bytes may be acknowledgements of pings.
-        let written = if self.http2.get() {
-            0
-        } else {
-            self.written.get()
-        };
-        let is_waited_for = self.waits.get() > 0 || self.write_blocked.get();
-        if self.transferred.take() > 0 || written > 0 || !is_waited_for {
-            self.stalled_since.set(None);
-            return false;
-        }
-        waited(&self.stalled_since, now) >= STALLED_AFTER.min(limits.body_idle_timeout / 4)
+    /// Returns `true` if the caller must send or read before an exchange continues, unless the
+    /// connection is being closed.
+    fn is_waited_for(&self) -> bool {
+        (self.waits.get() > 0 || self.write_blocked.get()) && !self.evicted.get()
     }
 
-    /// Aborts a stalled connection of this worker. Returns `false` if there is none.
-    pub fn evict_stalled(&self) -> bool {
-        self.all.upgrade().is_some_and(|all| all.evict_stalled())
+    /// Returns the start of the wait for the caller, if it has lasted long enough for an eviction.
+    fn stalled_since(&self, limits: &Limits, now: Instant) -> Option<Instant> {
+        if !self.is_waited_for() {
+            self.waits_since.set(None);
+            return None;
+        }
+        let limit = STALLED_AFTER.min(limits.body_idle_timeout / 4);
+        let waited = waited(&self.waits_since, now);
+        self.waits_since.get().filter(|_| waited >= limit)
+    }
+
+    /// Closes the connection for the benefit of others.
+    fn evict(&self) {
+        self.evicted.set(true);
+        self.direct(Directive::Abort);
+    }
+
+    /// Closes the connection of this worker that has waited longest for its caller, if given, of
+    /// this owner. Returns `false` if there is none.
+    pub fn evict_stalled(&self, holder: Option<OwnerKey>) -> bool {
+        self.all
+            .upgrade()
+            .is_some_and(|all| all.evict_stalled(holder))
+    }
+
+    /// Records the owner of a permit of `limits.max_in_flight`.
+    pub fn set_holder(&self, holder: OwnerKey) {
+        self.holder.set(Some(holder));
+    }
+
+    /// Returns the order in which an idle connection is evicted, the smallest first: those without
+    /// an admitted request, then the one that has waited longest for its client. `None` if it must
+    /// not be evicted.
+    fn eviction_order(&self) -> Option<(bool, u64)> {
+        if self.evicted.get() {
+            return None;
+        }
+        let admitted = self.admitted.get();
+        let waits = match self.phase.get() {
+            ConnectionPhase::Idle => true,
+            ConnectionPhase::Opening | ConnectionPhase::Head => !admitted,
+            ConnectionPhase::Busy | ConnectionPhase::Flushing => false,
+        };
+        waits.then_some((admitted, self.entered.get()))
     }
 
     /// Returns the directive that is due at `now`.
@@ -365,7 +430,12 @@ impl Connection {
         } else {
             now.saturating_duration_since(self.accepted)
         };
-        let (head, idle) = (limits.header_read_timeout, limits.keep_alive_timeout);
+        let head = limits.header_read_timeout;
+        let idle = if self.admitted.get() || !self.was_used.get() {
+            limits.keep_alive_timeout
+        } else {
+            limits.keep_alive_timeout.min(REJECTED_IDLE_TIMEOUT)
+        };
         match self.phase.get() {
             ConnectionPhase::Opening if unused >= head => Some(Directive::Abort),
             // An HTTP/2 drain needs the client to close; one that has vanished never does.

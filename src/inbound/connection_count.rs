@@ -1,25 +1,23 @@
-//! The number of connections: in total, per worker, and per address.
+//! The number of connections: in total, per worker, and per owner.
 
-use std::collections::HashMap;
-use std::collections::hash_map::{Entry, RandomState};
-use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::limit::owner::{self, Exceeded, Owner, Owners, ResourceKind};
 
 /// Connections a worker may have more than the least busy one before it transfers new ones.
 const IMBALANCE: usize = 2;
-/// Shards of the counts per address, each with its own lock.
-const SHARDS: usize = 16;
-/// Mask of the part of an IPv6 address that identifies a host, which has a whole /64 of addresses.
-const IPV6_NETWORK: u128 = !0 << 64;
+/// Connections that every client host may have: below it, only the limit itself and the eviction of
+/// idle connections apply.
+const MIN_SHARE: usize = 64;
 
 /// Counts connections of callers.
 #[derive(Debug)]
 pub struct ConnectionCount {
     total: AtomicUsize,
     by_worker: Box<[AtomicUsize]>,
-    by_address: ByAddress,
+    owners: Owners,
     idle: AtomicUsize,
 }
 
@@ -32,7 +30,7 @@ impl ConnectionCount {
         Arc::new(Self {
             total: AtomicUsize::new(0),
             by_worker,
-            by_address: ByAddress::default(),
+            owners: Owners::default(),
             idle: AtomicUsize::new(0),
         })
     }
@@ -53,30 +51,36 @@ impl ConnectionCount {
         IdleGuard(&self.idle)
     }
 
-    /// Counts a connection, unless there are `limit` already.
-    pub fn enter(self: &Arc<Self>, worker: usize, limit: usize) -> Option<Counted> {
-        let counted = Counted {
+    /// Counts a connection until the guard is dropped.
+    pub fn enter(self: &Arc<Self>, worker: usize) -> Counted {
+        self.by_worker[worker].fetch_add(1, Ordering::Relaxed);
+        Counted {
+            number: self.total.fetch_add(1, Ordering::Relaxed) + 1,
             count: Arc::clone(self),
             worker,
-        };
-        self.by_worker[worker].fetch_add(1, Ordering::Relaxed);
-        (self.total.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
+        }
     }
 
-    /// Counts a connection from `address`, unless there are `limit` already. An IPv6 address counts
-    /// as its /64.
-    pub fn enter_from(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<CountedAddress> {
-        let address = host(address);
-        let mut counts = self.by_address.shard(&address);
-        match counts.entry(address) {
-            Entry::Occupied(count) if *count.get() >= limit => return None,
-            Entry::Occupied(mut count) => *count.get_mut() += 1,
-            Entry::Vacant(count) => drop(count.insert(1)),
+    /// Returns the owner of connections from `address`; `None` is a Unix socket.
+    pub fn owner(&self, address: Option<IpAddr>) -> Arc<Owner> {
+        self.owners.at(address)
+    }
+
+    /// Counts an entered connection for its owner until the guard is dropped.
+    pub fn enter_for(owner: Arc<Owner>) -> CountedOwner {
+        let held = owner.held(ResourceKind::Connections);
+        CountedOwner {
+            number: held.fetch_add(1, Ordering::Relaxed) + 1,
+            owner,
         }
-        Some(CountedAddress {
-            count: Arc::clone(self),
-            address,
-        })
+    }
+
+    /// Checks that the connection is within its owner's share of `limit`.
+    ///
+    /// # Errors
+    /// If it exceeds the share.
+    pub fn check_share(&self, counted: &CountedOwner, limit: usize) -> Result<(), Exceeded> {
+        owner::check_above(MIN_SHARE, limit, self.total().min(limit), counted.number)
     }
 
     /// Returns the worker that should serve a new connection: `me`, unless another has clearly
@@ -94,9 +98,18 @@ impl ConnectionCount {
     }
 }
 
+/// A connection in [`ConnectionCount::total`].
 pub struct Counted {
     count: Arc<ConnectionCount>,
     worker: usize,
+    number: usize,
+}
+
+impl Counted {
+    /// Returns `true` if there were more than `limit` connections with this one.
+    pub fn exceeds(&self, limit: usize) -> bool {
+        self.number > limit
+    }
 }
 
 impl Drop for Counted {
@@ -115,50 +128,24 @@ impl Drop for IdleGuard<'_> {
     }
 }
 
-/// Counts of the addresses that have a connection.
-#[derive(Debug, Default)]
-struct ByAddress {
-    shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
-    /// Keyed, so that a client cannot choose addresses of one shard.
-    hasher: RandomState,
+/// A connection counted for its owner.
+pub struct CountedOwner {
+    owner: Arc<Owner>,
+    number: usize,
 }
 
-impl ByAddress {
-    fn shard(&self, address: &IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        let hash = self.hasher.hash_one(address).to_le_bytes();
-        // A panic leaves no count half updated.
-        self.shards[usize::from(hash[0]) % SHARDS]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+impl CountedOwner {
+    /// Returns the number of the owner's connections, with this one.
+    pub fn number(&self) -> usize {
+        self.number
     }
 }
 
-/// A connection counted for its address.
-pub struct CountedAddress {
-    count: Arc<ConnectionCount>,
-    address: IpAddr,
-}
-
-impl Drop for CountedAddress {
+impl Drop for CountedOwner {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self
-            .count
-            .by_address
-            .shard(&self.address)
-            .entry(self.address)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
-fn host(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
-        address @ IpAddr::V4(_) => address,
+        self.owner
+            .held(ResourceKind::Connections)
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -167,32 +154,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_per_address_are_limited_and_released() {
+    fn connections_are_counted_per_host_and_released() {
         let count = ConnectionCount::new(1);
-        let enter = |address: &str| count.enter_from(address.parse().unwrap(), 2);
+        let enter =
+            |address: &str| ConnectionCount::enter_for(count.owner(Some(address.parse().unwrap())));
         let (first, second) = (enter("10.0.0.1"), enter("::ffff:10.0.0.1"));
-        assert!(first.is_some() && second.is_some());
-        assert!(enter("10.0.0.1").is_none());
-        assert!(enter("10.0.0.2").is_some());
+        assert_eq!((first.number(), second.number()), (1, 2));
+        assert_eq!(enter("10.0.0.2").number(), 1);
         drop(first);
-        assert!(enter("10.0.0.1").is_some());
-        let (_a, _b) = (enter("2001:db8::1"), enter("2001:db8::2"));
-        assert!(enter("2001:db8:0:0:ffff::").is_none(), "same /64");
-        assert!(enter("2001:db8:0:1::").is_some());
+        assert_eq!(enter("10.0.0.1").number(), 2);
+        let _v6 = enter("2001:db8::1");
+        assert_eq!(enter("2001:db8:0:0:ffff::").number(), 2, "same /64");
+        assert_eq!(enter("2001:db8:0:1::").number(), 1);
     }
 
     #[test]
-    fn closed_connections_leave_no_entry() {
+    fn one_host_has_most_of_a_limit_and_leaves_a_part() {
         let count = ConnectionCount::new(1);
-        for last in 0..=255 {
-            drop(count.enter_from([10, 0, 0, last].into(), 1));
-        }
-        assert!(
-            count
-                .by_address
-                .shards
-                .iter()
-                .all(|shard| shard.lock().unwrap().is_empty())
-        );
+        let admit = |host: u8, limit: usize| {
+            let counted = count.enter(0);
+            let of_owner = ConnectionCount::enter_for(count.owner(Some([10, 0, 0, host].into())));
+            let within = !counted.exceeds(limit) && count.check_share(&of_owner, limit).is_ok();
+            within.then_some((counted, of_owner))
+        };
+        let small: Vec<_> = (0..100).filter_map(|_| admit(1, 50)).collect();
+        assert_eq!(small.len(), 50);
+        drop(small);
+        let greedy: Vec<_> = (0..2000).filter_map(|_| admit(1, 1000)).collect();
+        assert_eq!(greedy.len(), 909);
+        assert_eq!((0..200).filter_map(|_| admit(2, 1000)).count(), 200);
+        assert_eq!(count.total(), 909);
     }
 }

@@ -331,7 +331,6 @@ async fn send_data(
         }
         let chunk = data.split_to(stream.capacity().min(data.len()));
         // The exchanges on a connection share the minimum transfer rate.
-        writer.connection.transferred(chunk.len() as u64);
         writer
             .idle
             .transferred((chunk.len() as u64).saturating_mul(writer.connection.shares()));

@@ -1,28 +1,13 @@
 //! A bounded number of permits and a fair queue for them.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-/// The party that a queued request belongs to. Parties are served round robin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum QueueKey {
-    /// A configured caller, by its index.
-    Configured(usize),
-    /// An anonymous client by its address; `None` on a Unix socket.
-    Address(Option<IpAddr>),
-}
-
-impl QueueKey {
-    /// Returns the key of an anonymous client. An IPv4 address equals its IPv4-mapped form.
-    pub fn at(address: Option<IpAddr>) -> Self {
-        Self::Address(address.map(|address| address.to_canonical()))
-    }
-}
+use crate::limit::owner::{self, Exceeded, OwnerKey};
 
 /// A fair queue for all workers: round robin between keys, in order of arrival within one.
 #[derive(Debug)]
@@ -53,14 +38,10 @@ pub(super) enum Acquired {
 #[derive(Debug)]
 pub(super) struct Waiter {
     queue: Arc<FairQueue>,
-    key: QueueKey,
+    key: OwnerKey,
     ticket: u64,
     permit: oneshot::Receiver<QueuePermit>,
 }
-
-/// A rejection because the maximum number of requests is queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueFull;
 
 /// Requests are queued only while all permits are in use.
 #[derive(Debug, Default)]
@@ -69,9 +50,9 @@ struct QueueState {
     queued: usize,
     last_ticket: u64,
     /// The keys with queued requests, the next one first.
-    order: VecDeque<QueueKey>,
+    order: VecDeque<OwnerKey>,
     /// The queued requests of each key, never an empty list.
-    by_key: HashMap<QueueKey, VecDeque<QueuedPermit>>,
+    by_key: HashMap<OwnerKey, VecDeque<QueuedPermit>>,
 }
 
 #[derive(Debug)]
@@ -95,20 +76,19 @@ impl FairQueue {
     /// Acquires a permit, or queues for one.
     ///
     /// # Errors
-    /// If all permits are in use and `max_queued` requests are queued.
+    /// If all permits are in use, and `max_queued` requests or too many of the owner are queued.
     pub(super) fn acquire(
         self: &Arc<Self>,
-        key: QueueKey,
+        key: OwnerKey,
         max_queued: usize,
-    ) -> Result<Acquired, QueueFull> {
+    ) -> Result<Acquired, Exceeded> {
         let mut state = self.lock();
         if state.in_use < self.permits.get() {
             state.in_use += 1;
             return Ok(Acquired::Permit(self.permit()));
         }
-        if state.queued >= max_queued {
-            return Err(QueueFull);
-        }
+        let held = state.by_key.get(&key).map_or(0, VecDeque::len);
+        owner::check(max_queued, state.queued + 1, held + 1)?;
         let (sender, receiver) = oneshot::channel();
         let ticket = state.push(key, sender);
         drop(state);
@@ -181,7 +161,7 @@ impl Drop for Waiter {
 }
 
 impl QueueState {
-    fn push(&mut self, key: QueueKey, sender: oneshot::Sender<QueuePermit>) -> u64 {
+    fn push(&mut self, key: OwnerKey, sender: oneshot::Sender<QueuePermit>) -> u64 {
         self.last_ticket += 1;
         self.queued += 1;
         let line = self.by_key.entry(key).or_default();
@@ -210,7 +190,7 @@ impl QueueState {
     }
 
     /// Removes a request, unless its permit was sent.
-    fn remove(&mut self, key: QueueKey, ticket: u64) {
+    fn remove(&mut self, key: OwnerKey, ticket: u64) {
         let Some(line) = self.by_key.get_mut(&key) else {
             return;
         };

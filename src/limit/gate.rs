@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::scope::Scope;
-use crate::limit::permits::{Permit, PermitCounter};
+use crate::limit::owner::{OwnedPermit, Owner, QueueSlots};
 
 /// Maximum number of closed gates. Beyond it the gate that opens first is dropped: its requests are
 /// sent, and Citrix rejects them again.
@@ -23,20 +23,20 @@ pub struct Gates {
     last_opens: AtomicU64,
     closed: Mutex<HashMap<Scope, Gate>>,
     /// Requests that wait although their gate is open.
-    waiting: Arc<PermitCounter>,
+    waiting: Arc<QueueSlots>,
 }
 
 #[derive(Clone)]
 struct Gate {
     opens: Instant,
-    waiting: Arc<PermitCounter>,
+    waiting: Arc<QueueSlots>,
 }
 
 /// A permit to wait for a gate to open.
 pub struct GateWait {
     /// The end of the wait.
     pub until: Instant,
-    _permit: Permit,
+    _slot: OwnedPermit,
 }
 
 impl Default for Gates {
@@ -102,12 +102,13 @@ impl Gates {
             .filter(|opens| *opens > Instant::now())
     }
 
-    /// Acquires a permit to wait at a gate until `until`; `None` if `max_queued` requests wait
-    /// there, or if it is open, at all open gates.
+    /// Acquires a permit to wait at a gate until `until`; `None` if `max_queued` requests, or
+    /// too many of the owner, wait there, or if it is open, at all open gates.
     pub fn acquire_wait(
         &self,
         scope: Scope,
         until: Instant,
+        owner: &Arc<Owner>,
         max_queued: usize,
     ) -> Option<GateWait> {
         let waiting = self.lock().get(&scope).map_or_else(
@@ -116,7 +117,7 @@ impl Gates {
         );
         Some(GateWait {
             until,
-            _permit: waiting.acquire(max_queued)?,
+            _slot: waiting.acquire(owner, max_queued).ok()?,
         })
     }
 }
@@ -126,9 +127,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::limit::owner::OwnerKey;
 
     const ONE: Scope = Scope(1);
     const OTHER: Scope = Scope(2);
+
+    fn owner() -> Arc<Owner> {
+        Owner::new(OwnerKey::Unix)
+    }
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -158,21 +164,21 @@ mod tests {
         let until = Instant::now() + seconds(5);
         gates.close(ONE, until);
         gates.close(OTHER, until);
-        let first = gates.acquire_wait(ONE, until, 1);
-        assert!(first.is_some() && gates.acquire_wait(ONE, until, 1).is_none());
-        assert!(gates.acquire_wait(OTHER, until, 1).is_some());
+        let first = gates.acquire_wait(ONE, until, &owner(), 1);
+        assert!(first.is_some() && gates.acquire_wait(ONE, until, &owner(), 1).is_none());
+        assert!(gates.acquire_wait(OTHER, until, &owner(), 1).is_some());
         drop(first);
-        assert!(gates.acquire_wait(ONE, until, 1).is_some());
+        assert!(gates.acquire_wait(ONE, until, &owner(), 1).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn waits_at_open_gates_are_limited_together() {
         let gates = Gates::default();
         let until = Instant::now() + seconds(1);
-        let first = gates.acquire_wait(ONE, until, 1);
-        assert!(first.is_some() && gates.acquire_wait(OTHER, until, 1).is_none());
+        let first = gates.acquire_wait(ONE, until, &owner(), 1);
+        assert!(first.is_some() && gates.acquire_wait(OTHER, until, &owner(), 1).is_none());
         drop(first);
-        assert!(gates.acquire_wait(OTHER, until, 1).is_some());
+        assert!(gates.acquire_wait(OTHER, until, &owner(), 1).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::QueueKey;
+use super::owner::OwnerKey;
 
 /// A scope as a keyed hash: a caller chooses the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +16,7 @@ impl Scope {
         Self(state.hash_one((customer, route, segment)))
     }
     /// Returns the part of the scope that belongs to one party.
-    pub fn of(self, state: &RandomState, party: QueueKey) -> Self {
+    pub fn of(self, state: &RandomState, party: OwnerKey) -> Self {
         Self(state.hash_one((self.0, party)))
     }
 }

@@ -146,18 +146,17 @@ impl Acceptor {
         let shared = &self.proxy.shared;
         let limits = shared.published.load().live.limits;
         let limit = shared.descriptors.max_connections(&limits);
-        match shared.connections.enter(self.worker, limit) {
-            Some(counted) => {
-                let this = Rc::clone(self);
-                // Registered before its task first runs, so that a drain waits for it.
-                let entered = self.connections.register();
-                tokio::task::spawn_local(async move {
-                    this.serve(socket, peer, tls, entered.connection()).await;
-                    drop((entered, counted));
-                });
-            }
-            None => self.reject(socket, tls.as_ref(), too_many(limit, &limits)),
+        let counted = shared.connections.enter(self.worker);
+        if counted.exceeds(limit) && !self.connections.evict(None) {
+            return self.reject(socket, tls.as_ref(), too_many(limit, &limits));
         }
+        let this = Rc::clone(self);
+        // Registered before its task first runs, so that a drain waits for it.
+        let entered = self.connections.register();
+        tokio::task::spawn_local(async move {
+            this.serve(socket, peer, tls, entered.connection()).await;
+            drop((entered, counted));
+        });
     }
 
     /// Counts the connection and closes it; without TLS, after a response.

@@ -53,6 +53,9 @@ pub fn admit<'s>(
 ) -> Result<Admitted<'s>, Failure> {
     let (mut head, body) = request.into_parts();
     let admitted = check(snapshot, shared, &mut head, body, exchange);
+    if admitted.is_ok() {
+        exchange.set_admitted();
+    }
     match &admitted {
         // Logged by `queue`, once the items of the batch are evaluated.
         Ok(Admitted {

@@ -19,7 +19,8 @@ use super::prepare::UpstreamRequest;
 use crate::config::Live;
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::exchange::Exchange;
-use crate::limit::{Admission, QueueFull, QueuedRequest, WaitTimeout};
+use crate::limit::owner::Exceeded;
+use crate::limit::{Admission, QueuedRequest, WaitTimeout};
 use crate::state::Route;
 use crate::state::Shared;
 
@@ -59,12 +60,12 @@ pub async fn queue(
         Box::pin(site::find_site(request, live, exchange)).await?;
     }
     if let Some((limit, timeout)) = limit {
-        match limit.acquire(exchange.queue_key(), live.limits.max_queued) {
+        match limit.acquire(exchange.owner().key(), live.limits.max_queued) {
             Ok(Admission::Immediate(permit)) => exchange.set_queue_permit(permit),
             Ok(Admission::Queued(request)) => {
                 Box::pin(wait_for_permit(request, timeout, exchange)).await?
             }
-            Err(QueueFull) => return Err(queue_full(live.limits.max_queued)),
+            Err(exceeded) => return Err(queue_full(exceeded, live.limits.max_queued)),
         }
     }
     exchange
@@ -93,8 +94,7 @@ fn queue_timeout(timeout: Duration) -> Failure {
     Failure::new(Reason::QueueTimeout, detail).retry_after(LIMIT_RETRY_AFTER)
 }
 
-fn queue_full(limit: usize) -> Failure {
-    let detail =
-        format!("{limit} requests of the customer wait for this service (limits.max_queued)");
-    Failure::overloaded(detail)
+fn queue_full(exceeded: Exceeded, limit: usize) -> Failure {
+    let in_use = "requests of the customer wait for this service";
+    Failure::overloaded(exceeded.detail(limit, in_use, "limits.max_queued"))
 }

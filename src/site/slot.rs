@@ -9,7 +9,7 @@ use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::limit::permits::PermitCounter;
+use crate::limit::owner::QueueSlots;
 
 /// Time without another lookup after one that found no single site.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ pub struct SiteSlot {
     lookups: watch::Sender<Lookups>,
     lookup_wanted: Notify,
     frozen: Notify,
-    waiting: Arc<PermitCounter>,
+    waiting: QueueSlots,
 }
 
 /// Finished lookups.
@@ -56,8 +56,8 @@ impl SiteSlot {
         self.known.get()
     }
 
-    /// Returns the permits of the requests that wait for this customer's site.
-    pub const fn waiting(&self) -> &Arc<PermitCounter> {
+    /// Returns the slots of the requests that wait for this customer's site.
+    pub const fn waiting(&self) -> &QueueSlots {
         &self.waiting
     }
 

@@ -12,7 +12,7 @@ use crate::inbound::descriptor_budget::DescriptorBudget;
 use crate::inbound::shortage::Shortage;
 use crate::inbound::tls::HandshakeFailures;
 use crate::limit::gate::Gates;
-use crate::limit::permits::PermitCounter;
+use crate::limit::owner::Resource;
 use crate::observe::audit::AuditLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
@@ -30,9 +30,9 @@ pub struct Shared {
     /// The audit log.
     pub audit: AuditLog,
     /// Permits of `limits.max_in_flight`.
-    pub in_flight: Arc<PermitCounter>,
+    pub in_flight: Arc<Resource>,
     /// One permit per byte of a buffered batch.
-    pub batch_bytes: Arc<PermitCounter>,
+    pub batch_bytes: Arc<Resource>,
     /// Permits of `limits.max_connections`.
     pub connections: Arc<ConnectionCount>,
     /// The file descriptors, which may permit fewer connections.

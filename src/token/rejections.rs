@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::slot::{ForcedRefresh, TokenSlot};
-use crate::limit::QueueKey;
+use crate::limit::owner::OwnerKey;
 use crate::limit::scope::Scope;
 
 /// Time for which a caller's scope triggers no login after it rejected a fresh token (interface §4.4).
@@ -64,7 +64,7 @@ impl Rejections {
     }
 
     /// Returns the part of `scope` that belongs to one caller.
-    pub fn scope_of_caller(&self, scope: Scope, caller: QueueKey) -> Scope {
+    pub fn scope_of_caller(&self, scope: Scope, caller: OwnerKey) -> Scope {
         scope.of(&self.state, caller)
     }
 
@@ -157,11 +157,11 @@ mod tests {
             rejections.scope_of_caller(shared, caller)
         };
         let callers = [
-            QueueKey::Configured(0),
-            QueueKey::Configured(1),
-            QueueKey::at(None),
-            QueueKey::at("192.0.2.1".parse().ok()),
-            QueueKey::at("192.0.2.2".parse().ok()),
+            OwnerKey::Caller(0),
+            OwnerKey::Caller(1),
+            OwnerKey::at(None),
+            OwnerKey::at("192.0.2.1".parse().ok()),
+            OwnerKey::at("192.0.2.2".parse().ok()),
         ];
         let mut seen = std::collections::HashSet::new();
         for caller in callers {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::acceptance::{Acceptance, Rejection};
 use super::outcome::Outcome;
 use super::status::TokenStatus;
-use crate::limit::permits::PermitCounter;
+use crate::limit::owner::QueueSlots;
 use crate::system::clock::Clock;
 use citrix_wire::citrix::AuthorizationScheme;
 
@@ -118,7 +118,7 @@ pub struct TokenSlot {
     rejected: AtomicU64,
     /// Notified on a rejected token and on a login that an operator requests.
     login_wanted: Notify,
-    waiting: Arc<PermitCounter>,
+    waiting: QueueSlots,
     acceptance: Acceptance,
 }
 
@@ -150,8 +150,8 @@ impl TokenSlot {
         self.token.load_full().filter(|token| token.is_usable(now))
     }
 
-    /// Returns the permits of the requests that wait for this credential's token.
-    pub const fn waiting(&self) -> &Arc<PermitCounter> {
+    /// Returns the slots of the requests that wait for this credential's token.
+    pub const fn waiting(&self) -> &QueueSlots {
         &self.waiting
     }
 

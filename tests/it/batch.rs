@@ -1,6 +1,7 @@
 //! `$batch`: tokens in the items of a request are replaced (contract §5).
 
 use bytes::Bytes;
+use citrix_auth_proxy::limit::owner::{Owner, OwnerKey};
 use http::Request;
 use serde_json::{Value, json};
 
@@ -331,8 +332,8 @@ async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
     let batches = &gateway.app().shared().batch_bytes;
     assert_eq!(batches.in_use(), 4 * MIB + 1);
     // Other batches hold the rest.
-    let mut others = batches.acquire(64 * MIB).unwrap();
-    assert!(others.grow(60 * MIB - 10, 64 * MIB));
+    let owner = Owner::new(OwnerKey::new_caller());
+    let others = batches.acquire(&owner, 60 * MIB - 10, usize::MAX).unwrap();
     let rejected = gateway.raw(post("/cvad/manage/$batch", &dummy())).await;
     rejected.problem(503, "overloaded");
     assert_eq!(rejected.field("retry-after").as_deref(), Some("1"));

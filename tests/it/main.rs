@@ -28,6 +28,7 @@ mod drain_race;
 mod egress;
 mod emulator;
 mod endings;
+mod fairness;
 mod harness;
 mod http2_abuse;
 mod links;

@@ -34,7 +34,7 @@ async fn waiting(gateway: &Gateway, route: &str, count: f64) {
 }
 
 /// Opens a caller connection from another loopback address.
-async fn connect_from(gateway: &Gateway, address: &str) -> Wire {
+pub async fn connect_from(gateway: &Gateway, address: &str) -> Wire {
     let socket = TcpSocket::new_v4().unwrap();
     socket
         .bind(format!("{address}:0").parse().unwrap())

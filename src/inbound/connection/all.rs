@@ -1,8 +1,10 @@
 //! The connections of a worker, and the sweep that closes overdue ones.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,19 +12,33 @@ use tokio::time::Instant;
 use super::caller_time::CallerTime;
 use super::{Connection, Directive};
 use crate::config::Limits;
+use crate::limit::owner::{Owner, OwnerKey};
 
 /// Connections parked per sweep, so that many that fall idle at once do not delay the others.
 const MAX_PARKED: usize = 500;
+/// Minimum time between two searches for connections to evict, per connection searched. A search
+/// takes a tenth of it.
+const SEARCH_INTERVAL: Duration = Duration::from_micros(1);
 
 /// All connections of one worker.
 #[derive(Default)]
 pub struct Connections {
     all: RefCell<HashMap<u64, Rc<Connection>>>,
-    /// Those that were stalled at the last sweep.
-    stalled: RefCell<Vec<Weak<Connection>>>,
     /// The waits of exchanges that hold queue permits.
     held: RefCell<Vec<Weak<CallerTime>>>,
+    phase_changes: Rc<Cell<u64>>,
+    evictable: RefCell<Evictable>,
+    /// Those that had waited too long for their callers at the last sweep, the longest at the end.
+    stalled: RefCell<Vec<(Instant, Weak<Connection>)>>,
     next: Cell<u64>,
+}
+
+/// The result of a search for connections to evict.
+#[derive(Default)]
+struct Evictable {
+    /// With their order at the time, the first to evict at the end.
+    connections: Vec<((bool, u64), Weak<Connection>)>,
+    searched: Option<Instant>,
 }
 
 impl Connections {
@@ -30,7 +46,10 @@ impl Connections {
     pub fn register(self: &Rc<Self>) -> RegisteredConnection {
         let id = self.next.get();
         self.next.set(id + 1);
-        let connection = Rc::new(Connection::new(Rc::downgrade(self)));
+        let connection = Rc::new(Connection::new(
+            Rc::downgrade(self),
+            Rc::clone(&self.phase_changes),
+        ));
         self.all.borrow_mut().insert(id, Rc::clone(&connection));
         RegisteredConnection {
             connection,
@@ -91,11 +110,13 @@ impl Connections {
             .borrow_mut()
             .retain(|time| time.upgrade().is_some_and(|time| time.sweep(limits, now)));
         let mut parked = 0;
+        // The next eviction begins with the order of its time.
+        *self.evictable.borrow_mut() = Evictable::default();
         let mut stalled = self.stalled.borrow_mut();
         stalled.clear();
         for connection in self.all.borrow().values() {
-            if connection.is_stalled(limits, now) {
-                stalled.push(Rc::downgrade(connection));
+            if let Some(since) = connection.stalled_since(limits, now) {
+                stalled.push((since, Rc::downgrade(connection)));
             }
             match connection.overdue(limits, now) {
                 Some(Directive::Park) if parked >= MAX_PARKED => {}
@@ -108,21 +129,85 @@ impl Connections {
                 None => {}
             }
         }
+        stalled.sort_unstable_by_key(|(since, _)| Reverse(*since));
     }
 
-    /// Aborts a stalled connection. Returns `false` if there is none.
-    pub(super) fn evict_stalled(&self) -> bool {
-        while let Some(stalled) = self.stalled.borrow_mut().pop() {
-            // It may have transferred bytes since the sweep.
-            let stalled = stalled
-                .upgrade()
-                .filter(|connection| connection.transferred.get() == 0);
-            if let Some(connection) = stalled {
-                connection.direct(Directive::Abort);
+    /// Closes the connection that has waited longest for its caller, if given, of this owner.
+    /// Returns `false` if there is none.
+    pub(super) fn evict_stalled(&self, holder: Option<OwnerKey>) -> bool {
+        let mut stalled = self.stalled.borrow_mut();
+        let mut index = stalled.len();
+        while let Some(before) = index.checked_sub(1) {
+            index = before;
+            let connection = stalled[index].1.upgrade();
+            // The wait may have ended since the sweep.
+            let Some(connection) = connection.filter(|connection| connection.is_waited_for())
+            else {
+                stalled.remove(index);
+                continue;
+            };
+            if holder.is_none() || connection.holder.get() == holder {
+                stalled.remove(index);
+                connection.evict();
                 return true;
             }
         }
         false
+    }
+
+    /// Closes the connection that has waited longest for its client, if given, of this owner; one
+    /// without an admitted request before all others. Returns `false` if there is none.
+    pub fn evict(&self, owner: Option<&Arc<Owner>>) -> bool {
+        let mut evictable = self.evictable.borrow_mut();
+        let evicted = evictable.take(owner).or_else(|| {
+            evictable.search(&self.all.borrow());
+            evictable.take(owner)
+        });
+        if let Some(connection) = &evicted {
+            connection.evict();
+        }
+        evicted.is_some()
+    }
+}
+
+impl Evictable {
+    /// Removes the first connection of `owner` that has not changed since the search.
+    fn take(&mut self, owner: Option<&Arc<Owner>>) -> Option<Rc<Connection>> {
+        let mut index = self.connections.len();
+        while let Some(before) = index.checked_sub(1) {
+            index = before;
+            let (order, connection) = &self.connections[index];
+            let unchanged = connection
+                .upgrade()
+                .filter(|connection| connection.eviction_order() == Some(*order));
+            match unchanged {
+                Some(other) if owner.is_some_and(|owner| !Arc::ptr_eq(owner, other.owner())) => {}
+                found => {
+                    self.connections.remove(index);
+                    if found.is_some() {
+                        return found;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Replaces the connections, unless the last search was a short time ago.
+    fn search(&mut self, all: &HashMap<u64, Rc<Connection>>) {
+        let now = Instant::now();
+        let interval = SEARCH_INTERVAL * u32::try_from(all.len()).unwrap_or(u32::MAX);
+        if self.searched.is_some_and(|last| now < last + interval) {
+            return;
+        }
+        self.searched = Some(now);
+        self.connections.clear();
+        self.connections
+            .extend(all.values().filter_map(|connection| {
+                Some((connection.eviction_order()?, Rc::downgrade(connection)))
+            }));
+        self.connections
+            .sort_unstable_by_key(|(order, _)| Reverse(*order));
     }
 }
 

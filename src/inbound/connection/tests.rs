@@ -24,7 +24,7 @@ async fn after(seconds: u64, connection: &Connection) -> Option<Directive> {
 
 #[tokio::test(start_paused = true)]
 async fn each_phase_has_its_own_deadline() {
-    let connection = Connection::new(Weak::new());
+    let connection = Connection::new(Weak::new(), Rc::default());
     assert_eq!(after(9, &connection).await, None);
     assert_eq!(
         after(1, &connection).await,
@@ -38,6 +38,7 @@ async fn each_phase_has_its_own_deadline() {
         None,
         "an exchange has its own timeouts"
     );
+    connection.set_admitted();
     connection.exchange_ended();
     connection.bytes_arrived();
     assert_eq!(
@@ -60,7 +61,7 @@ async fn each_phase_has_its_own_deadline() {
 #[tokio::test(start_paused = true)]
 async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byte() {
     for http2 in [false, true] {
-        let connection = Connection::new(Weak::new());
+        let connection = Connection::new(Weak::new(), Rc::default());
         assert_eq!(after(4, &connection).await, None);
         connection.opened();
         if http2 {
@@ -78,7 +79,7 @@ async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byt
             "client that ignores a drain"
         );
     }
-    let connection = Connection::new(Weak::new());
+    let connection = Connection::new(Weak::new(), Rc::default());
     connection.opened();
     assert_eq!(after(5, &connection).await, None);
     connection.bytes_arrived();
@@ -86,6 +87,7 @@ async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byt
     connection.bytes_arrived();
     assert_eq!(after(1, &connection).await, Some(Directive::HeadTimedOut));
     connection.exchange_began(Version::HTTP_11);
+    connection.set_admitted();
     connection.exchange_ended();
     connection.flushed();
     connection.may_park.set(false);
@@ -97,7 +99,7 @@ async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byt
 
 #[tokio::test(start_paused = true)]
 async fn caller_below_the_minimum_read_rate_is_aborted() {
-    let connection = Connection::new(Weak::new());
+    let connection = Connection::new(Weak::new(), Rc::default());
     connection.exchange_began(Version::HTTP_11);
     connection.write_blocked();
     assert_eq!(after(59, &connection).await, None);
@@ -115,7 +117,7 @@ async fn caller_below_the_minimum_read_rate_is_aborted() {
 
 #[tokio::test(start_paused = true)]
 async fn time_without_pending_writes_does_not_count() {
-    let connection = Connection::new(Weak::new());
+    let connection = Connection::new(Weak::new(), Rc::default());
     connection.exchange_began(Version::HTTP_11);
     for _ in 0..100 {
         connection.write_blocked();
@@ -127,10 +129,11 @@ async fn time_without_pending_writes_does_not_count() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_on_an_idle_http2_connection_begin_no_head() {
-    let connection = Connection::new(Weak::new());
+    let connection = Connection::new(Weak::new(), Rc::default());
     connection.opened();
     connection.set_http2();
     connection.exchange_began(Version::HTTP_11);
+    connection.set_admitted();
     connection.exchange_ended();
     connection.bytes_arrived();
     assert_eq!(after(100, &connection).await, None);
@@ -149,33 +152,122 @@ fn dropped_connection_is_removed() {
     assert!(connections.is_empty());
 }
 
+/// Serves one request on an HTTP/1.1 connection.
+fn serve(connection: &Connection, admitted: bool) {
+    connection.bytes_arrived();
+    connection.exchange_began(Version::HTTP_11);
+    if admitted {
+        connection.set_admitted();
+    }
+    connection.exchange_ended();
+    connection.flushed();
+}
+
+fn evicted(connections: &[RegisteredConnection]) -> Vec<usize> {
+    let is_evicted = |connection: &RegisteredConnection| {
+        connection.connection().directive.take() == Some(Directive::Abort)
+    };
+    (0..connections.len())
+        .filter(|&index| is_evicted(&connections[index]))
+        .collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn stalled_connection_is_evicted() {
+async fn longest_idle_connection_is_evicted_and_never_admitted_ones_first() {
     let connections = Rc::new(Connections::default());
-    let (stalled, slow, idle) = (
-        connections.register(),
-        connections.register(),
-        connections.register(),
-    );
-    stalled.connection().exchange_began(Version::HTTP_11);
-    let wait = stalled.connection().wait();
-    slow.connection().exchange_began(Version::HTTP_11);
-    for second in 0..4 {
-        slow.connection().write_blocked();
-        slow.connection().wrote(1);
-        slow.connection().write_blocked();
+    let all = [(); 6].map(|()| connections.register());
+    for registered in &all {
+        registered.connection().opened();
+    }
+    let [admitted, rejected, unused, head, busy, used_again] =
+        all.each_ref().map(RegisteredConnection::connection);
+    serve(used_again, true);
+    serve(admitted, true);
+    serve(used_again, true);
+    serve(rejected, false);
+    unused.opened();
+    head.bytes_arrived();
+    busy.exchange_began(Version::HTTP_11);
+    let mut order = Vec::new();
+    while connections.evict(None) {
+        order.extend(evicted(&all));
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    assert_eq!(order, [1, 2, 3, 0, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_connection_of_the_given_owner_is_evicted() {
+    let connections = Rc::new(Connections::default());
+    let all = [(); 3].map(|()| connections.register());
+    let owners = [(); 2].map(|()| Owner::new(OwnerKey::Unix));
+    for (registered, owner) in all.iter().zip([0, 1, 1]) {
+        registered
+            .connection()
+            .set_owner(Arc::clone(&owners[owner]));
+        registered.connection().opened();
+    }
+    assert!(connections.evict(Some(&owners[1])) && evicted(&all) == [1]);
+    assert!(connections.evict(Some(&owners[1])) && evicted(&all) == [2]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!connections.evict(Some(&owners[1])));
+    assert!(connections.evict(None) && evicted(&all) == [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_used_since_the_search_is_not_evicted() {
+    let connections = Rc::new(Connections::default());
+    let all = [(); 3].map(|()| connections.register());
+    for registered in &all {
+        serve(registered.connection(), true);
+    }
+    assert!(connections.evict(None) && evicted(&all) == [0]);
+    serve(all[1].connection(), true);
+    assert!(connections.evict(None) && evicted(&all) == [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_without_an_admitted_request_idles_ten_seconds() {
+    for (admitted, seconds) in [(false, 10), (true, 600)] {
+        let connection = Connection::new(Weak::new(), Rc::default());
+        connection.opened();
+        serve(&connection, admitted);
+        assert_ne!(
+            after(seconds - 1, &connection).await,
+            Some(Directive::Drain)
+        );
+        assert_eq!(after(1, &connection).await, Some(Directive::Drain));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_waits_longest_for_its_caller_is_evicted_whatever_it_transfers() {
+    let connections = Rc::new(Connections::default());
+    let all = [(); 4].map(|()| connections.register());
+    let [slow, stalled, other, brief] = all.each_ref().map(RegisteredConnection::connection);
+    let [one, another] = [1, 2].map(|number| OwnerKey::at(Some([10, 0, 0, number].into())));
+    for (connection, holder) in [(slow, one), (stalled, one), (other, another), (brief, one)] {
+        connection.exchange_began(Version::HTTP_11);
+        connection.set_holder(holder);
+    }
+    let _stalled = stalled.wait();
+    connections.sweep(&limits());
+    let _other = other.wait();
+    for second in 0..7 {
+        drop(brief.wait());
+        slow.wrote(320);
+        slow.write_blocked();
         connections.sweep(&limits());
-        assert_eq!(connections.evict_stalled(), second > 1, "after {second} s");
+        assert_eq!(
+            connections.evict_stalled(Some(one)),
+            second >= 5,
+            "after {second} s"
+        );
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    let directive = |connection: &RegisteredConnection| connection.connection().directive.get();
-    assert_eq!(
-        [&stalled, &slow, &idle].map(directive),
-        [Some(Directive::Abort), None, None]
-    );
-    drop(wait);
+    assert_eq!(evicted(&all), [0, 1]);
     connections.sweep(&limits());
-    assert!(!connections.evict_stalled(), "no longer waited for");
+    assert!(connections.evict_stalled(None) && evicted(&all) != [3]);
 }
 
 #[tokio::test(start_paused = true)]

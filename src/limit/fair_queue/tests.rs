@@ -14,8 +14,8 @@ fn queue(permits: usize) -> Arc<FairQueue> {
     FairQueue::new(NonZeroUsize::new(permits).unwrap())
 }
 
-fn key(number: u8) -> QueueKey {
-    QueueKey::at(Some(Ipv4Addr::new(10, 0, 0, number).into()))
+fn key(number: u8) -> OwnerKey {
+    OwnerKey::at(Some(Ipv4Addr::new(10, 0, 0, number).into()))
 }
 
 fn acquire(queue: &Arc<FairQueue>, number: u8) -> QueuePermit {
@@ -83,8 +83,8 @@ async fn permits_and_queued_requests_are_bounded() {
     let queue = queue(2);
     let permits = [acquire(&queue, 1), acquire(&queue, 1)];
     let waiting = enqueue(&queue, 1);
-    assert_eq!(queue.acquire(key(1), 1).unwrap_err(), QueueFull);
-    assert_eq!(queue.acquire(key(2), 0).unwrap_err(), QueueFull);
+    assert_eq!(queue.acquire(key(1), 1).unwrap_err(), Exceeded::Limit);
+    assert_eq!(queue.acquire(key(2), 0).unwrap_err(), Exceeded::Limit);
     drop(waiting);
     assert_eq!(
         counts(&queue),
@@ -128,8 +128,8 @@ async fn permit_of_a_dropped_waiter_passes_to_the_next() {
 #[test]
 fn ipv4_mapped_address_has_the_key_of_the_ipv4_address() {
     let mapped = "::ffff:10.0.0.7".parse().unwrap();
-    assert_eq!(QueueKey::at(Some(mapped)), key(7));
-    assert_ne!(QueueKey::at(None), key(7));
+    assert_eq!(OwnerKey::at(Some(mapped)), key(7));
+    assert_ne!(OwnerKey::at(None), key(7));
 }
 
 /// Some requests wait to the end, some leave at random moments; permits pass from thread to thread.

@@ -4,14 +4,14 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::task::Poll;
 
 use super::Acceptor;
 use crate::config::Limits;
 use crate::error::Failure;
 use crate::inbound::connection::{Connection, Directive};
-use crate::inbound::connection_count::CountedAddress;
+use crate::inbound::connection_count::{ConnectionCount, CountedOwner};
 use crate::inbound::proxy_header::{self, ProxyHeaderError};
 use crate::inbound::stream::{CallerProtocol, Socket, Stream};
 use crate::inbound::tls::InboundTls;
@@ -22,7 +22,7 @@ pub(super) struct OpenConnection {
     pub(super) protocol: CallerProtocol,
     /// The client: of the connection, or in the PROXY header.
     pub(super) peer: Option<SocketAddr>,
-    pub(super) counted: Option<CountedAddress>,
+    pub(super) counted: CountedOwner,
 }
 
 /// Counts a connection that ends without a valid PROXY header.
@@ -47,7 +47,7 @@ impl Acceptor {
     ) -> Option<OpenConnection> {
         let peer = self.resolve_peer(&mut socket, peer).await.ok()?;
         let limits = self.proxy.shared.published.load().live.limits;
-        let counted = match self.count_address(peer, &limits) {
+        let counted = match self.count_owner(peer, connection, &limits) {
             Ok(counted) => counted,
             Err(failure) => {
                 self.reject(socket, tls.as_ref(), failure);
@@ -118,18 +118,34 @@ impl Acceptor {
         published.live.proxy_protocol.contains(peer.ip())
     }
 
-    /// Counts the connection for `limits.max_connections_per_address`, if set.
-    fn count_address(
+    /// Counts the connection for its client host. Beyond the host's share of the limit, an idle
+    /// connection of the host is evicted.
+    fn count_owner(
         &self,
         peer: Option<SocketAddr>,
+        connection: &Connection,
         limits: &Limits,
-    ) -> Result<Option<CountedAddress>, Failure> {
-        let limit = limits.max_connections_per_address;
-        let Some(peer) = peer.filter(|_| limit > 0) else {
-            return Ok(None);
-        };
-        let counted = self.proxy.shared.connections.enter_from(peer.ip(), limit);
-        counted.map(Some).ok_or_else(|| too_many_from(peer, limit))
+    ) -> Result<CountedOwner, Failure> {
+        let shared = &self.proxy.shared;
+        let owner = shared.connections.owner(peer.map(|peer| peer.ip()));
+        connection.set_owner(Arc::clone(&owner));
+        let counted = ConnectionCount::enter_for(Arc::clone(&owner));
+        let per_address = limits.max_connections_per_address;
+        if let Some(peer) = peer
+            && per_address > 0
+            && counted.number() > per_address
+        {
+            return Err(too_many_from(peer, per_address));
+        }
+        let limit = shared.descriptors.max_connections(limits);
+        match shared.connections.check_share(&counted, limit) {
+            Err(exceeded) if !self.connections.evict(Some(&owner)) => {
+                let detail =
+                    exceeded.detail(limit, "connections are open", "limits.max_connections");
+                Err(Failure::overloaded(detail))
+            }
+            _ => Ok(counted),
+        }
     }
 }
 

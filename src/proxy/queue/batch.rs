@@ -15,7 +15,7 @@ use http_body::Body;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::limit::permits::{Permit, PermitCounter};
+use crate::limit::owner::{Exceeded, OwnedPermit, Owner, Resource};
 use crate::proxy::prepare::UpstreamRequest;
 use crate::state::Shared;
 use citrix_wire::citrix::batch::BatchBody;
@@ -29,7 +29,7 @@ const MAX_HELD: usize = 64 * 1024 * 1024;
 /// Bytes of a batch and their share of [`MAX_HELD`], released when the last part is dropped.
 struct HeldBatch {
     bytes: Vec<u8>,
-    permit: Permit,
+    permit: OwnedPermit,
 }
 
 impl AsRef<[u8]> for HeldBatch {
@@ -73,9 +73,9 @@ async fn read(
     }
     // No replay buffer: the batch itself is kept.
     request.body.buffer_for_replay(0);
-    let bytes = exchange
-        .count_wait(read_whole(&mut request.body, &shared.batch_bytes))
-        .await?;
+    let owner = Arc::clone(exchange.owner());
+    let read = read_whole(&mut request.body, &shared.batch_bytes, &owner);
+    let bytes = exchange.count_wait(read).await?;
     let batch = BatchBody::parse(&bytes)
         .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     if let Some(policy) = &request.policy {
@@ -122,11 +122,15 @@ fn declares_only_utf8(content_type: &HeaderValue) -> bool {
     })
 }
 
-async fn read_whole(body: &mut CallerBody, held: &Arc<PermitCounter>) -> Result<Bytes, Failure> {
+async fn read_whole(
+    body: &mut CallerBody,
+    held: &Arc<Resource>,
+    owner: &Arc<Owner>,
+) -> Result<Bytes, Failure> {
     if body.size_hint().lower() > MAX_BATCH as u64 {
         return Err(too_large());
     }
-    let permit = held.acquire(MAX_HELD).ok_or_else(too_many_held)?;
+    let permit = held.acquire(owner, 1, MAX_HELD).map_err(too_many_held)?;
     let mut held = HeldBatch {
         bytes: Vec::new(),
         permit,
@@ -139,9 +143,8 @@ async fn read_whole(body: &mut CallerBody, held: &Arc<PermitCounter>) -> Result<
         if held.bytes.len() + piece.len() > MAX_BATCH {
             return Err(too_large());
         }
-        if !held.permit.grow(piece.len(), MAX_HELD) {
-            return Err(too_many_held());
-        }
+        let grown = held.permit.grow(piece.len(), MAX_HELD);
+        grown.map_err(too_many_held)?;
         held.bytes.extend_from_slice(&piece);
     }
     held.bytes.shrink_to_fit();
@@ -153,7 +156,7 @@ fn too_large() -> Failure {
     Failure::new(Reason::BodyTooLarge, detail)
 }
 
-fn too_many_held() -> Failure {
-    let detail = format!("$batch requests in progress hold {MAX_HELD} bytes (64 MiB)");
-    Failure::overloaded(detail)
+fn too_many_held(exceeded: Exceeded) -> Failure {
+    let in_use = "bytes are held by $batch requests in progress";
+    Failure::overloaded(exceeded.detail(MAX_HELD, in_use, "64 MiB"))
 }

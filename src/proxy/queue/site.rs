@@ -28,13 +28,14 @@ pub(super) async fn find_site(
 ) -> Result<(), Failure> {
     let customer = request.customer;
     let limit = live.limits.max_queued;
-    let Some(_permit) = customer.site.waiting().acquire(limit) else {
-        let detail = format!(
-            "{limit} requests wait for the lookup of the customer's site (limits.max_queued); name it in \
-             Citrix-InstanceId or instance_id"
-        );
-        return Err(Failure::overloaded(detail));
-    };
+    let slot = customer.site.waiting().acquire(exchange.owner(), limit);
+    let _slot = slot.map_err(|exceeded| {
+        let in_use = "requests wait for the lookup of the customer's site";
+        let detail = exceeded.detail(limit, in_use, "limits.max_queued");
+        Failure::overloaded(format!(
+            "{detail}; name it in Citrix-InstanceId or instance_id"
+        ))
+    })?;
     match exchange
         .count_wait(customer.site.find(SITE_WAIT_TIMEOUT))
         .await

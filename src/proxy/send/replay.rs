@@ -110,7 +110,7 @@ impl SendContext<'_> {
         let scope = self.rejection_scope(copy, customer);
         self.shared
             .rejections
-            .scope_of_caller(scope, exchange.queue_key())
+            .scope_of_caller(scope, exchange.owner().key())
     }
 
     /// Waits for the token that replaces `generation`. The in-flight permit is released meanwhile,
@@ -125,8 +125,8 @@ impl SendContext<'_> {
         let waiting = customer
             .token
             .waiting()
-            .acquire(self.live.limits.max_queued);
-        if waiting.is_some() {
+            .acquire(exchange.owner(), self.live.limits.max_queued);
+        if waiting.is_ok() {
             exchange.release_in_flight_permit();
         }
         let timeout = self.live.token.request_timeout;

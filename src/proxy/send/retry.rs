@@ -1,6 +1,7 @@
 //! After a 429, 502, 503 or 504: a retry after a wait, or the response for the caller (interface
 //! §4.4). A hint of a 429 or 503 states the wait; without one, a GET or HEAD is retried once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -11,6 +12,7 @@ use super::outgoing::ReplayCopy;
 use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
 use crate::limit::gate::GateWait;
+use crate::limit::owner::Owner;
 use crate::limit::scope::Scope;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
@@ -85,7 +87,9 @@ impl SendContext<'_> {
     ) -> Next {
         // Reading the rest of the response is Citrix's time.
         exchange.begin_upstream_time();
-        let next = self.next_try(unavailable, resend, customer).await;
+        let next = self
+            .next_try(unavailable, resend, customer, exchange.owner())
+            .await;
         exchange.end_upstream_time();
         next
     }
@@ -95,6 +99,7 @@ impl SendContext<'_> {
         mut unavailable: Sent,
         resend: &mut Resend,
         customer: &Customer,
+        owner: &Arc<Owner>,
     ) -> Next {
         let limits = &self.live.upstream;
         let status = unavailable.response.status();
@@ -111,7 +116,11 @@ impl SendContext<'_> {
         let wait = match hint {
             Some(hint) => hint.max(MIN_WAIT),
             None if too_many => MIN_WAIT * 2_u32.pow(budget.responses.min(MAX_TRIES)),
-            None => return self.retry_failure(unavailable, resend, customer).await,
+            None => {
+                return self
+                    .retry_failure(unavailable, resend, customer, owner)
+                    .await;
+            }
         };
         budget.responses += 1;
         let gates = &self.shared.gates;
@@ -128,7 +137,7 @@ impl SendContext<'_> {
             Some(_) if budget.responses >= MAX_TRIES || wait > budget.left => {
                 ReplayOutcome::WaitTooLong
             }
-            Some(again) => match gates.acquire_wait(scope, until, self.live.limits.max_queued) {
+            Some(again) => match self.gate_wait(scope, until, owner) {
                 None => ReplayOutcome::TooManyWait,
                 next => {
                     budget.next = next;
@@ -144,7 +153,13 @@ impl SendContext<'_> {
     /// Returns the request for the one retry of a GET or HEAD that failed without a hint. The gate
     /// stays open: the failure may be that of this request alone. Another method may have been
     /// processed.
-    async fn retry_failure(&self, failed: Sent, resend: &mut Resend, customer: &Customer) -> Next {
+    async fn retry_failure(
+        &self,
+        failed: Sent,
+        resend: &mut Resend,
+        customer: &Customer,
+        owner: &Arc<Owner>,
+    ) -> Next {
         let is_safe = matches!(*resend.copy.method(), Method::GET | Method::HEAD);
         let budget = &mut resend.budget;
         if !is_safe || budget.failure_retried {
@@ -157,8 +172,7 @@ impl SendContext<'_> {
             Some(_) if MIN_WAIT > budget.left => ReplayOutcome::WaitTooLong,
             Some(again) => {
                 let scope = self.gate_scope(customer, &resend.copy);
-                let gates = &self.shared.gates;
-                match gates.acquire_wait(scope, until, self.live.limits.max_queued) {
+                match self.gate_wait(scope, until, owner) {
                     None => ReplayOutcome::TooManyWait,
                     next => {
                         budget.next = next;
@@ -183,8 +197,9 @@ impl SendContext<'_> {
     ) {
         let scope = self.gate_scope(customer, &resend.copy);
         let budget = &mut resend.budget;
+        let owner = Arc::clone(exchange.owner());
         let next = budget.next.take();
-        let Some(mut wait) = next.or_else(|| self.wait_at_gate(scope, budget.left)) else {
+        let Some(mut wait) = next.or_else(|| self.wait_at_gate(scope, budget.left, &owner)) else {
             return;
         };
         exchange.release_in_flight_permit();
@@ -194,7 +209,7 @@ impl SendContext<'_> {
             tokio::time::sleep_until(wait.until).await;
             budget.left = budget.left.saturating_sub(began.elapsed());
             // A later response may have closed the gate for longer.
-            let Some(longer) = self.wait_at_gate(scope, budget.left) else {
+            let Some(longer) = self.wait_at_gate(scope, budget.left, &owner) else {
                 break;
             };
             wait = longer;
@@ -209,13 +224,17 @@ impl SendContext<'_> {
     }
 
     /// Returns a wait until the gate opens, if it is closed and opens within `left`.
-    fn wait_at_gate(&self, scope: Scope, left: Duration) -> Option<GateWait> {
+    fn wait_at_gate(&self, scope: Scope, left: Duration, owner: &Arc<Owner>) -> Option<GateWait> {
         let opens = self.shared.gates.opens(scope)?;
         if opens.duration_since(Instant::now()) > left {
             return None;
         }
+        self.gate_wait(scope, opens, owner)
+    }
+
+    fn gate_wait(&self, scope: Scope, until: Instant, owner: &Arc<Owner>) -> Option<GateWait> {
         let limit = self.live.limits.max_queued;
-        self.shared.gates.acquire_wait(scope, opens, limit)
+        self.shared.gates.acquire_wait(scope, until, owner, limit)
     }
 
     /// Returns the wait that a response requests in its head, else in its body.

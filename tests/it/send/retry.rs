@@ -353,7 +353,7 @@ async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
     let limited = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n";
     let upstream = busy_at_first(limited).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .with("[limits]\nmax_in_flight = 19")
+        .with("[limits]\nmax_in_flight = 24")
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
         .start()
         .await;

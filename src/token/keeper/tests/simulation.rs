@@ -2,7 +2,7 @@
 //! minutes, and one caller provokes 401s all the time.
 
 use super::*;
-use crate::limit::QueueKey;
+use crate::limit::owner::OwnerKey;
 use crate::token::ForcedRefresh;
 use crate::token::rejections::{Reaction, Rejections};
 
@@ -58,7 +58,11 @@ impl Simulation {
 
     /// Sends a request as `proxy::send` does. Returns `false` if the caller gets a 401.
     async fn request(&self, caller: usize, path: &str, is_permitted: bool) -> bool {
-        let key = QueueKey::Configured(if self.setup.by_caller { caller } else { 0 });
+        let key = OwnerKey::Caller(if self.setup.by_caller {
+            caller as u64
+        } else {
+            0
+        });
         let scope = self.rejections.scope(b"acme", "/", path);
         let scope = self.rejections.scope_of_caller(scope, key);
         for replays in 0..=MAX_REPLAYS {
