@@ -1,5 +1,6 @@
 //! The audit log while callers and others flood the gateway and the reader of the log is slow.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,10 +11,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::gateway::{Gateway, environment, get};
-use crate::program::Program;
 use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::{Wire, wait_until, within_timeout};
+use testkit::wire::{Message, Wire, wait_until, within_timeout};
 
 /// Bytes that the reader of the log takes a second.
 const SLOW: u32 = 200_000;
@@ -40,11 +40,9 @@ async fn start(callers: &str) -> (Gateway, (Upstream, TokenEndpoint, tempfile::T
     );
     let (api, token) = (upstream.url(), token_endpoint.url());
     let arguments = ["run", "--config", config.to_str().unwrap()];
-    let program = Program::start_with_slow_log(SLOW, &arguments, &environment(&api, &token));
-    (
-        Gateway::of(program).await,
-        (upstream, token_endpoint, folder),
-    )
+    let gateway = Gateway::start(&arguments, &environment(&api, &token)).await;
+    gateway.program.limit_log_reader(SLOW);
+    (gateway, (upstream, token_endpoint, folder))
 }
 
 /// Returns a request without a body, with the name of a caller as its secret.
@@ -56,18 +54,23 @@ fn request(line: &str, caller: &str) -> String {
 
 /// Sends one request after the other until `stop`. Returns the number of responses with `status`.
 fn flood(
-    gateway: &Gateway,
+    address: SocketAddr,
     request: String,
     status: u16,
     stop: &Arc<AtomicBool>,
 ) -> JoinHandle<usize> {
-    let (address, stop) = (gateway.address, Arc::clone(stop));
+    let stop = Arc::clone(stop);
     tokio::spawn(async move {
-        let mut wire = Wire::new(within_timeout(TcpStream::connect(address)).await.unwrap());
-        let mut count = 0;
+        let connect =
+            async || Wire::new(within_timeout(TcpStream::connect(address)).await.unwrap());
+        let (mut wire, mut count) = (connect().await, 0);
         while !stop.load(Ordering::Relaxed) {
             wire.write(&request).await;
-            count += usize::from(wire.response().await.status() == status);
+            let response = wire.response().await;
+            count += usize::from(response.status() == status);
+            if response.has("connection") {
+                wire = connect().await;
+            }
         }
         count
     })
@@ -117,13 +120,21 @@ fn rejections(lines: &[&Value]) -> u64 {
 
 #[tokio::test]
 async fn flood_of_unauthenticated_requests_is_counted_and_each_change_has_its_line() {
-    let (gateway, _servers) = start(&callers(&["modest"])).await;
+    let hash = hex::encode(digest(&SHA256, b"operator").as_ref());
+    let admin = format!("[admin]\nsecret_sha256 = \"{hash}\"\n");
+    let (gateway, _servers) = start(&(callers(&["modest"]) + &admin)).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let wrong_path = format!(
-        "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "x".repeat(500)
-    );
-    let floods = [0, 1].map(|_| flood(&gateway, wrong_path.clone(), 401, &stop));
+    let anonymous =
+        |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    let (callers, admin) = (gateway.address, gateway.admin);
+    let login = anonymous("POST /cctrustoauth2/acme/tokens/clients");
+    let long = anonymous(&format!("GET /{}", "x".repeat(500)));
+    let floods = [
+        flood(callers, long.clone(), 401, &stop),
+        flood(callers, long, 401, &stop),
+        flood(callers, login, 400, &stop),
+        flood(admin, anonymous("GET /status.json"), 401, &stop),
+    ];
     wait_until("rejections are counted", || async {
         metric(&gateway, "citrix_auth_proxy_rejections_summarized_total").await > 200
     })
@@ -153,19 +164,19 @@ async fn caller_that_floods_the_audit_log_does_not_delay_the_lines_of_another() 
     let path = "x".repeat(8000);
     let floods = [
         flood(
-            &gateway,
+            gateway.address,
             request(&format!("DELETE /{path}"), "greedy"),
             200,
             &stop,
         ),
         flood(
-            &gateway,
+            gateway.address,
             request(&format!("DELETE /{path}"), "greedy"),
             200,
             &stop,
         ),
         flood(
-            &gateway,
+            gateway.address,
             request(&format!("PUT /{path}"), "greedy"),
             403,
             &stop,
@@ -188,4 +199,34 @@ async fn caller_that_floods_the_audit_log_does_not_delay_the_lines_of_another() 
     assert_eq!(audit(&log, "modest", "admitted").len(), CHANGES);
     assert_eq!(audit(&log, "greedy", "admitted").len(), admitted);
     assert_eq!(rejections(&audit(&log, "greedy", "refused")), rejected);
+}
+
+#[tokio::test]
+async fn change_without_an_audit_line_is_not_sent_and_reads_are() {
+    let (gateway, (upstream, ..)) = start(&callers(&["greedy"])).await;
+    gateway.program.limit_log_reader(0);
+    let stop = Arc::new(AtomicBool::new(false));
+    let change = request(&format!("DELETE /{}", "x".repeat(8000)), "greedy");
+    let sent = flood(gateway.address, change.clone(), 200, &stop);
+    let mut reader = gateway.connect().await;
+    wait_until("a change is rejected", || async {
+        metric(
+            &gateway,
+            "citrix_auth_proxy_errors_total{reason=\"overloaded\"}",
+        )
+        .await
+            > 0
+    })
+    .await;
+    reader.write(request("GET /read", "greedy")).await;
+    assert_eq!(reader.response().await.status(), 200);
+    stop.store(true, Ordering::Relaxed);
+    gateway.program.limit_log_reader(u32::MAX);
+    let sent = sent.await.unwrap();
+    let requests = upstream.take_requests().await;
+    let is_change = |request: &&Message| request.line().starts_with("DELETE");
+    assert_eq!(requests.iter().filter(is_change).count(), sent);
+    let log = stopped(gateway).await;
+    assert_eq!(audit(&log, "greedy", "admitted").len(), sent);
+    assert!(rejections(&audit(&log, "greedy", "refused")) > 0);
 }

@@ -43,11 +43,7 @@ impl Gateway {
 
     /// Starts a gateway and waits until it is ready.
     pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        Self::of(Program::start(arguments, variables)).await
-    }
-
-    /// Waits until a started program is ready.
-    pub async fn of(mut program: Program) -> Self {
+        let mut program = Program::start(arguments, variables);
         let (address, admin) = addresses(&mut program).await;
         let gateway = Self {
             program,

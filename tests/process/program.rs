@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub struct Program {
 struct Pipe {
     /// The reader ends after the next line.
     stop: Arc<AtomicBool>,
+    bytes_per_second: Arc<AtomicU32>,
     reader: JoinHandle<String>,
     lines: mpsc::UnboundedReceiver<String>,
 }
@@ -89,20 +90,11 @@ impl Program {
             .store(true, Ordering::Relaxed);
     }
 
-    /// Starts the binary with a reader of its log that takes `bytes_per_second`.
-    pub fn start_with_slow_log(
-        bytes_per_second: u32,
-        arguments: &[&str],
-        variables: &[(&str, &str)],
-    ) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_citrix-auth-proxy"));
-        command.args(arguments).stdin(Stdio::null());
-        Self::spawn_with_log(command, variables, |pipe| {
-            Pipe::read(SlowReader {
-                pipe,
-                bytes_per_second,
-            })
-        })
+    /// Limits the reader of stderr; 0 stops it.
+    pub fn limit_log_reader(&self, bytes_per_second: u32) {
+        let pipe = self.stderr.as_ref().unwrap();
+        pipe.bytes_per_second
+            .store(bytes_per_second, Ordering::Relaxed);
     }
 
     /// Starts the binary with a limit of open files, as an option of `ulimit`: `-Sn 256`.
@@ -132,15 +124,7 @@ impl Program {
         Self::spawn(command, variables)
     }
 
-    fn spawn(command: Command, variables: &[(&str, &str)]) -> Self {
-        Self::spawn_with_log(command, variables, Pipe::read)
-    }
-
-    fn spawn_with_log(
-        mut command: Command,
-        variables: &[(&str, &str)],
-        read_log: impl FnOnce(ChildStderr) -> Pipe,
-    ) -> Self {
+    fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
         let mut child = command
             .env_clear()
             .envs(variables.iter().copied())
@@ -149,7 +133,7 @@ impl Program {
             .spawn()
             .unwrap();
         let stdout = Some(Pipe::read(child.stdout.take().unwrap()));
-        let stderr = Some(read_log(child.stderr.take().unwrap()));
+        let stderr = Some(Pipe::read(child.stderr.take().unwrap()));
         Self {
             child,
             stdout,
@@ -234,18 +218,25 @@ impl Drop for Program {
     }
 }
 
-/// Reads at a limited rate.
-struct SlowReader<R> {
+/// Reads at a limited rate; not at all while that is 0.
+struct LimitedReader<R> {
     pipe: R,
-    bytes_per_second: u32,
+    bytes_per_second: Arc<AtomicU32>,
 }
 
-impl<R: Read> Read for SlowReader<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let rate = || self.bytes_per_second.load(Ordering::Relaxed);
+        while rate() == 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let length = buffer.len().min(4096);
         let read = self.pipe.read(&mut buffer[..length])?;
-        let seconds = f64::from(u32::try_from(read).unwrap()) / f64::from(self.bytes_per_second);
-        std::thread::sleep(Duration::from_secs_f64(seconds));
+        if rate() != u32::MAX {
+            let bytes = u32::try_from(read).unwrap();
+            let seconds = f64::from(bytes) / f64::from(rate().max(1));
+            std::thread::sleep(Duration::from_secs_f64(seconds.min(1.0)));
+        }
         Ok(read)
     }
 }
@@ -255,6 +246,11 @@ impl Pipe {
         let (sender, lines) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let bytes_per_second = Arc::new(AtomicU32::new(u32::MAX));
+        let pipe = LimitedReader {
+            pipe,
+            bytes_per_second: Arc::clone(&bytes_per_second),
+        };
         let reader = std::thread::spawn(move || {
             let mut all = String::new();
             for line in BufReader::new(pipe).lines() {
@@ -270,6 +266,7 @@ impl Pipe {
         });
         Self {
             stop,
+            bytes_per_second,
             reader,
             lines,
         }
