@@ -14,7 +14,7 @@ pub(crate) enum TlsFault {
     NotYetValid,
     /// The certificate names other hosts.
     OtherHost,
-    /// No trusted root has issued the certificate.
+    /// No trusted root has issued the certificate; one may have the issuer's name with another key.
     UnknownIssuer,
     /// The certificate is revoked, or cannot be verified for another reason.
     InvalidCertificate,
@@ -66,7 +66,7 @@ impl TlsFault {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Self::OtherHost
             }
-            CertificateError::UnknownIssuer => Self::UnknownIssuer,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
             _ => Self::InvalidCertificate,
         }
     }
@@ -153,7 +153,7 @@ mod tests {
             (CertificateError::NotValidForName, TlsFault::OtherHost),
             (CertificateError::UnknownIssuer, TlsFault::UnknownIssuer),
             (CertificateError::Revoked, TlsFault::InvalidCertificate),
-            (CertificateError::BadSignature, TlsFault::InvalidCertificate),
+            (CertificateError::BadSignature, TlsFault::UnknownIssuer),
             (CertificateError::BadEncoding, TlsFault::InvalidCertificate),
         ] {
             let wrapped = io::Error::other(Error::InvalidCertificate(error));
