@@ -32,7 +32,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum AttemptError {
     /// The upstream has certainly not processed the request, so that it can be resent on another
     /// connection whatever the method: nothing of it was sent, the stream was refused, or a GOAWAY
-    /// names a lower last stream (RFC 9113 section 8.7). Nothing else decides this.
+    /// names a lower last stream (RFC 9113 section 8.7). Besides this, only [`http1::is_idle_close`]
+    /// shows it.
     Unprocessed { body: UnsentBody, error: BoxError },
     /// The connection failed or the response was invalid HTTP. The upstream may have processed the
     /// request.

@@ -176,6 +176,83 @@ async fn rfc9110_9_2_2_post_on_a_broken_reused_connection_is_not_resent() {
 }
 
 #[tokio::test]
+/// The response of servers that close an idle connection; a request may cross it.
+const IDLE_CLOSE: [&str; 2] = [
+    "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "HTTP/1.0 408 Request Time-out\r\nCache-Control: no-cache\r\nConnection: close\r\n\r\ntimed out",
+];
+
+#[tokio::test]
+async fn rfc9110_15_5_9_request_that_crosses_the_408_of_an_idle_connection_is_resent() {
+    for (method, body) in [("GET", ""), ("POST", ""), ("POST", "body"), ("PUT", "body")] {
+        for idle_close in IDLE_CLOSE {
+            let upstream =
+                Upstream::scripted(move |number| if number == 2 { idle_close } else { OK }.into())
+                    .await;
+            let gateway = Gateway::in_front_of(&upstream).start().await;
+            assert_eq!(gateway.raw(get("/")).await.status(), 200);
+            let length = body.len();
+            let request = format!(
+                "{method} /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            let response = gateway.raw(request).await;
+            assert_eq!(response.status(), 200, "{method} {body}");
+            upstream.request().await;
+            let (crossed, resent) = (upstream.request().await, upstream.request().await);
+            assert_eq!((&crossed.head, crossed.text()), (&resent.head, body.into()));
+            assert_eq!(resent.text(), body);
+            upstream.assert_no_more_requests().await;
+            assert_eq!(upstream.connections(), 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_408_responses_are_returned_unchanged() {
+    // On a new connection; on one that stays open; again on the connection of the resent request.
+    let stays = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    let timeouts: [(&str, &[usize], usize); 3] = [
+        (IDLE_CLOSE[0], &[1], 1),
+        (stays, &[2], 2),
+        (IDLE_CLOSE[0], &[2, 3], 3),
+    ];
+    for method in ["GET", "POST"] {
+        for (response, numbers, requests) in timeouts {
+            let upstream = Upstream::scripted(move |number| {
+                if numbers.contains(&number) {
+                    response
+                } else {
+                    OK
+                }
+                .into()
+            })
+            .await;
+            let gateway = Gateway::in_front_of(&upstream).start().await;
+            if numbers != [1] {
+                assert_eq!(gateway.raw(get("/")).await.status(), 200);
+            }
+            let response = gateway.raw(staying(method)).await;
+            assert_eq!(
+                (response.status(), response.has("x-proxy-error")),
+                (408, false)
+            );
+            assert_eq!(upstream.take_requests().await.len(), requests, "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn crossed_request_above_the_replay_buffer_gets_the_408() {
+    let upstream =
+        Upstream::scripted(|number| if number == 2 { IDLE_CLOSE[0] } else { OK }.into()).await;
+    let small = "[limits]\nreplay_buffer_bytes = \"3B\"";
+    let gateway = Gateway::in_front_of(&upstream).with(small).start().await;
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    let request = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody";
+    assert_eq!(gateway.raw(request).await.status(), 408);
+    assert_eq!(upstream.take_requests().await.len(), 2);
+}
+
 async fn upstream_close_while_idle_fails_no_request() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;

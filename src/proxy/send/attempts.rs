@@ -14,6 +14,7 @@ use crate::state::{Customer, Destination};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
 use crate::upstream::head_limit::HeadTooLarge;
+use crate::upstream::http1;
 use crate::upstream::pool::Lease;
 use crate::upstream::{AttemptError, BoxError, ResponseDeadline};
 
@@ -36,7 +37,8 @@ impl SendContext<'_> {
     /// Sends until there is a response head or another attempt is not safe.
     ///
     /// A request that was certainly not processed is sent again whatever it is, if its body is at
-    /// hand. The upstream may also close a pooled connection while a request is written to it; then
+    /// hand. So is, once, one that crossed the 408 with which the upstream closes an idle connection;
+    /// otherwise the 408 is for the caller. The upstream may also close a pooled connection while a request is written to it; then
     /// a copy is sent if the method is idempotent and there is no body (RFC 9110 section 9.2.2).
     /// Any other failure is final.
     pub(super) async fn attempts(
@@ -70,6 +72,7 @@ impl SendContext<'_> {
             exchange.count_attempt();
             let may_repeat = attempt < MAX_ATTEMPTS;
             let may_be_stale = may_repeat && repeatable && lease.reused;
+            let was_idle = attempt == 1 && lease.reused && !lease.is_http2();
             let result = exchange_over(lease, outgoing, self.destination, &deadline).await;
             exchange.end_attempt(
                 result
@@ -79,11 +82,16 @@ impl SendContext<'_> {
             );
             let (error, again) = match result {
                 Ok(response) => {
-                    return Ok(Sent {
-                        response,
-                        token,
-                        redirected_to: None,
-                    });
+                    let crossed = was_idle && http1::is_idle_close(&response);
+                    let Some(again) = crossed.then(|| copy.outgoing()).flatten() else {
+                        return Ok(Sent {
+                            response,
+                            token,
+                            redirected_to: None,
+                        });
+                    };
+                    outgoing = again;
+                    continue;
                 }
                 Err(AttemptError::Unprocessed { body, error }) => (
                     NoResponse::Unprocessed(error),
