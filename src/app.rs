@@ -183,10 +183,8 @@ impl App {
             callers: bound,
             admin: admin_listener,
         } = Sockets::bind(&boot, passed)?;
-        let dial_config = DialConfig::new(
-            Arc::clone(&upstream_tls.config),
-            live.upstream.egress.clone(),
-        );
+        let dial_config =
+            DialConfig::new(upstream_tls.configs.clone(), live.upstream.egress.clone());
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedControlClient::from(control::client(&live, &dial_config));
         let mut control = Control::new(&metrics, client.clone(), files.clone(), clock)?;
@@ -246,7 +244,7 @@ impl App {
         let dial_config = if same_tls && self.dial_config.matches(egress) {
             self.dial_config.clone()
         } else {
-            DialConfig::new(Arc::clone(&tls.config), egress.clone())
+            DialConfig::new(tls.configs.clone(), egress.clone())
         };
         let published = self
             .shared

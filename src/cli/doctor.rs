@@ -10,8 +10,6 @@ mod endpoint;
 mod login;
 mod site;
 
-use std::sync::Arc;
-
 use crate::config::{Live, RouteTarget};
 use crate::site::api::HttpApi;
 use crate::system::clock::Clock;
@@ -44,7 +42,7 @@ pub async fn examine(
     clock: Clock,
     report: &mut dyn FnMut(Check),
 ) -> Result<(), TlsError> {
-    let dial_config = DialConfig::new(Arc::clone(&tls.config), live.upstream.egress.clone());
+    let dial_config = DialConfig::new(tls.configs.clone(), live.upstream.egress.clone());
     let client = ControlClient::new(dial_config.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
     let api = HttpApi(client.into());

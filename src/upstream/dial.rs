@@ -4,24 +4,20 @@
 
 pub mod egress;
 pub mod race;
+pub mod tls;
 pub mod tunnel;
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::BufReader;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::config::ConnectProxy;
 use crate::tls::ALPN_H2;
@@ -29,10 +25,8 @@ use crate::tls::fault::TlsFault;
 use crate::upstream::BoxError;
 
 pub use egress::DialConfig;
+use tls::UpstreamTlsStream;
 
-/// Buffer below rustls, which reads 4 KiB at a time: a quarter of the system calls for large
-/// responses.
-const TLS_READ_BUFFER: usize = 64 * 1024;
 /// TCP keep-alive time, since NATs forget connections that are silent during long calls.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -41,7 +35,7 @@ pub enum UpstreamIo {
     /// Without TLS, to a loopback address.
     Plain(TcpStream),
     /// Boxed, because a TLS session is far larger than a socket.
-    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+    Tls(Box<UpstreamTlsStream>),
 }
 
 mod io_impl {
@@ -195,13 +189,11 @@ pub async fn dial(
     let Some(server_name) = target.server_name else {
         return Ok((UpstreamIo::Plain(socket), false));
     };
-    let stream = timeout_at(
-        deadline,
-        tls_handshake(socket, server_name, dial_config.tls()),
-    )
-    .await
-    .map_err(|_| ConnectError::Timeout(limit))?
-    .map_err(ConnectError::Tls)?;
+    let secure = tls::secure(socket, target, server_name, dial_config, deadline);
+    let stream = timeout_at(deadline, secure)
+        .await
+        .map_err(|_| ConnectError::Timeout(limit))?
+        .map_err(ConnectError::Tls)?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
     Ok((UpstreamIo::Tls(Box::new(stream)), http2))
 }
@@ -268,19 +260,4 @@ pub async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
         .with_interval(KEEPALIVE / 4);
     SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
     Ok(socket)
-}
-
-/// Performs the TLS handshake.
-///
-/// # Errors
-/// When it fails, for example because the certificate is not trusted.
-pub async fn tls_handshake(
-    socket: TcpStream,
-    server_name: &ServerName<'static>,
-    tls: &Arc<ClientConfig>,
-) -> io::Result<TlsStream<BufReader<TcpStream>>> {
-    let buffered = BufReader::with_capacity(TLS_READ_BUFFER, socket);
-    TlsConnector::from(Arc::clone(tls))
-        .connect(server_name.clone(), buffered)
-        .await
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, NamedGroup, RootCertStore};
 
 use crate::config::{Http2Mode, UpstreamSettings};
 use crate::system::clock::Clock;
@@ -35,12 +36,61 @@ pub struct Verifiers {
     pub system: Option<Arc<WebPkiServerVerifier>>,
 }
 
+/// TLS client configurations that differ only in the size of their ClientHello.
+#[derive(Clone, Debug)]
+pub struct ClientConfigs {
+    /// With a post-quantum key share of 1.2 KB: the ClientHello exceeds one packet.
+    pub post_quantum: Arc<ClientConfig>,
+    /// Without it.
+    pub small: Arc<ClientConfig>,
+}
+
+impl ClientConfigs {
+    /// Creates both with these roots, without ALPN.
+    ///
+    /// # Errors
+    /// None with the versions and suites of the provider.
+    pub fn new(roots: impl Into<Arc<RootCertStore>>) -> Result<Self, rustls::Error> {
+        let roots = roots.into();
+        let classical = {
+            let mut provider = CryptoProvider::clone(&provider());
+            provider
+                .kx_groups
+                .retain(|group| group.name() != NamedGroup::X25519MLKEM768);
+            Arc::new(provider)
+        };
+        let config = |provider| {
+            let builder = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(Arc::clone(&roots));
+            Ok::<_, rustls::Error>(Arc::new(builder.with_no_client_auth()))
+        };
+        Ok(Self {
+            post_quantum: config(provider())?,
+            small: config(classical)?,
+        })
+    }
+
+    /// Returns both with the same change.
+    #[must_use]
+    pub fn with(self, change: impl Fn(&mut ClientConfig)) -> Self {
+        let changed = |mut config: Arc<ClientConfig>| {
+            change(Arc::make_mut(&mut config));
+            config
+        };
+        Self {
+            post_quantum: changed(self.post_quantum),
+            small: changed(self.small),
+        }
+    }
+}
+
 /// The TLS client configuration for upstreams: API gateways and token endpoints.
 #[derive(Clone)]
 pub struct UpstreamTls {
-    /// The configuration of new connections.
-    pub config: Arc<ClientConfig>,
-    /// The roots of `config`, which does not expose them.
+    /// The configurations of new connections.
+    pub configs: ClientConfigs,
+    /// The roots of `configs`, which do not expose them.
     roots: Arc<RootCertStore>,
     /// The first of them are the system's.
     system_roots: usize,
@@ -67,16 +117,15 @@ impl UpstreamTls {
             return Err(TlsError::NoRoots);
         }
         let roots = Arc::new(roots);
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(Arc::clone(&roots))
-            .with_no_client_auth();
-        config.alpn_protocols = match upstream.http2 {
-            Http2Mode::Auto => vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()],
-            Http2Mode::Never => vec![ALPN_HTTP1.to_vec()],
+        let alpn: &[&[u8]] = match upstream.http2 {
+            Http2Mode::Auto => &[ALPN_H2, ALPN_HTTP1],
+            Http2Mode::Never => &[ALPN_HTTP1],
         };
+        let configs = ClientConfigs::new(Arc::clone(&roots))?.with(|config| {
+            config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        });
         Ok(Self {
-            config: Arc::new(config),
+            configs,
             roots,
             system_roots,
             warning,
@@ -110,6 +159,26 @@ impl UpstreamTls {
     /// kept.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self.roots.roots == other.roots.roots
-            && self.config.alpn_protocols == other.config.alpn_protocols
+            && self.configs.small.alpn_protocols == other.configs.small.alpn_protocols
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ClientConnection;
+
+    use super::*;
+
+    #[test]
+    fn post_quantum_client_hello_has_six_times_the_size_of_the_small_one() {
+        let configs = ClientConfigs::new(RootCertStore::empty()).unwrap();
+        let size = |config| {
+            let name = "api.cloud.com".try_into().unwrap();
+            let mut hello = Vec::new();
+            let mut connection = ClientConnection::new(config, name).unwrap();
+            connection.write_tls(&mut hello).unwrap()
+        };
+        let sizes = (size(configs.post_quantum), size(configs.small));
+        assert_eq!(sizes, (1470, 248));
     }
 }

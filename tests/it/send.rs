@@ -1,6 +1,7 @@
 //! The exchange with the upstream: failures, timeouts, HTTP versions
 //! (interface §4.2).
 
+mod client_hello;
 mod cloud;
 mod http2;
 mod regions;
@@ -175,7 +176,6 @@ async fn rfc9110_9_2_2_post_on_a_broken_reused_connection_is_not_resent() {
     }
 }
 
-#[tokio::test]
 /// The response of servers that close an idle connection; a request may cross it.
 const IDLE_CLOSE: [&str; 2] = [
     "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -253,6 +253,7 @@ async fn crossed_request_above_the_replay_buffer_gets_the_408() {
     assert_eq!(upstream.take_requests().await.len(), 2);
 }
 
+#[tokio::test]
 async fn upstream_close_while_idle_fails_no_request() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;

@@ -7,6 +7,7 @@ use crate::cloud::{Cloud, printed_settings};
 use crate::gateway::environment;
 use crate::program::{Exit, Program};
 use testkit::egress::EgressProxy;
+use testkit::firewall::{Block, Firewall};
 use testkit::pki::{TestCa, TlsFiles};
 use testkit::token_endpoint::{REJECTED_TRANSACTION_ID, TokenEndpoint};
 use testkit::upstream::Upstream;
@@ -561,4 +562,26 @@ async fn wrong_certificate_and_missing_tls_are_distinguished() {
         assert!(tls.starts_with(expected), "{tls}");
         assert_eq!(found.code(), 1);
     }
+}
+
+#[tokio::test]
+async fn network_without_large_client_hellos_is_a_warning() {
+    let corporate = TestCa::new("Corporate CA");
+    let (_emulator, files, proxy, settings) = behind_inspecting_proxy(&corporate).await;
+    files.write("ca.pem", &corporate.pem());
+    let ca = files.path("ca.pem");
+    let mut variables = borrowed(&settings);
+    variables.push(("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", ca.to_str().unwrap()));
+    let firewall = Firewall::start(Block::Reset, proxy.destination().unwrap()).await;
+    proxy.tunnel_to(firewall.address());
+    let found = Findings::of(&variables).await;
+    let tls = found.finding("tls", "warning");
+    assert!(
+        tls.contains("rejects a ClientHello with a post-quantum key share | "),
+        "{tls}"
+    );
+    assert_eq!(found.code(), 0);
+    let hellos = firewall.large_hellos();
+    assert_eq!((hellos[0], hellos.contains(&false)), (true, true));
+    assert!(!hellos[1..].contains(&true), "{hellos:?}");
 }

@@ -69,6 +69,14 @@ impl EgressProxy {
         *self.mode.lock().unwrap() = EgressMode::Tunnel(address);
     }
 
+    /// Returns the end of its tunnels.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        match *self.mode.lock().unwrap() {
+            EgressMode::Tunnel(address) => Some(address),
+            EgressMode::Respond(_) | EgressMode::Silent => None,
+        }
+    }
+
     /// Returns `host:port`.
     pub fn address(&self) -> String {
         self.address.to_string()

@@ -7,6 +7,7 @@
 )]
 
 pub mod egress;
+pub mod firewall;
 pub mod http2;
 pub mod path_table;
 pub mod pki;

@@ -7,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
@@ -15,7 +15,7 @@ use super::check::{Check, CheckKind};
 use super::endpoint::{Endpoint, innermost};
 use crate::config::UpstreamSettings;
 use crate::tls::fault::TlsFault;
-use crate::upstream::dial::{self, DialConfig};
+use crate::upstream::dial::{DialConfig, DialTarget, tls};
 use crate::upstream::tls::Verifiers;
 
 /// Limit on a signer's name, in characters: the server may be anything.
@@ -34,12 +34,18 @@ pub(super) async fn examine(
         verifiers: verifiers.clone(),
         seen: Mutex::default(),
     });
-    let mut tls = rustls::ClientConfig::clone(dial_config.tls());
-    tls.dangerous()
-        .set_certificate_verifier(Arc::clone(&observer) as Arc<dyn ServerCertVerifier>);
+    let verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&observer) as _;
+    let dial_config = dial_config.clone().with_verifier(&verifier);
+    let target = DialTarget {
+        host: &endpoint.host,
+        port: endpoint.port,
+        server_name: Some(name),
+    };
     let began = Instant::now();
     let limit = upstream.connect_timeout;
-    let shaken = timeout(limit, dial::tls_handshake(socket, name, &Arc::new(tls))).await;
+    let deadline = began + limit;
+    let handshake = tls::secure(socket, target, name, &dial_config, deadline);
+    let shaken = timeout_at(deadline, handshake).await;
     let seen = observer
         .seen
         .lock()
@@ -53,7 +59,8 @@ pub(super) async fn examine(
                 .alpn_protocol()
                 .map_or("http/1.1".into(), String::from_utf8_lossy)
                 .into_owned();
-            accepted(endpoint, &version, &alpn, seen)
+            let small_hello = dial_config.uses_small_hello();
+            accepted(endpoint, &version, &alpn, seen, small_hello)
         }
         Ok(Err(error)) => rejected(endpoint, &error, seen, upstream),
         Err(_) => {
@@ -69,7 +76,13 @@ pub(super) async fn examine(
     check.took(began.elapsed())
 }
 
-fn accepted(endpoint: &Endpoint, version: &str, alpn: &str, seen: Option<PresentedChain>) -> Check {
+fn accepted(
+    endpoint: &Endpoint,
+    version: &str,
+    alpn: &str,
+    seen: Option<PresentedChain>,
+    small_hello: bool,
+) -> Check {
     let PresentedChain { signer, by_system } = seen.unwrap_or_default();
     let (remark, trusted_by) = if by_system {
         ("", "system")
@@ -80,9 +93,15 @@ fn accepted(endpoint: &Endpoint, version: &str, alpn: &str, seen: Option<Present
         )
     };
     let detail = format!("{version}, {alpn}, signed by {signer}{remark}");
-    let check = Check::ok(CheckKind::Tls, endpoint, detail)
-        .fact("version", version)
-        .fact("alpn", alpn);
+    let check = if small_hello {
+        let detail =
+            format!("{detail}; the network rejects a ClientHello with a post-quantum key share");
+        let advice = "update the firewall or proxy that inspects TLS; until then connections use no post-quantum key exchange";
+        Check::warning(CheckKind::Tls, endpoint, detail, advice)
+    } else {
+        Check::ok(CheckKind::Tls, endpoint, detail)
+    };
+    let check = check.fact("version", version).fact("alpn", alpn);
     check.fact("signer", signer).fact("trusted_by", trusted_by)
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use rustls::ClientConfig;
 
 use crate::config::Egress;
 use crate::upstream::control_plane;
 use crate::upstream::dial::DialConfig;
+use crate::upstream::tls::ClientConfigs;
 
 /// Timeout for one request. `OTEL_EXPORTER_OTLP_TIMEOUT` limits a request and its retries together.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,8 +28,8 @@ pub(super) struct CollectorClient {
 pub(super) struct Cause(Arc<Mutex<Option<String>>>);
 
 impl CollectorClient {
-    pub(super) fn new(tls: &Arc<ClientConfig>) -> Self {
-        let dial_config = DialConfig::new(Arc::clone(tls), Egress::direct());
+    pub(super) fn new(tls: &ClientConfigs) -> Self {
+        let dial_config = DialConfig::new(tls.clone(), Egress::direct());
         Self {
             http: control_plane::ControlClient::new(dial_config, REQUEST_TIMEOUT),
             cause: Cause::default(),

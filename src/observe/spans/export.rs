@@ -13,7 +13,6 @@ use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use prometheus::IntCounter;
-use rustls::ClientConfig;
 use tokio::runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -24,6 +23,7 @@ use super::sampler::{self, Sampler};
 use crate::observe::metrics::{Metrics, SpanCounters};
 use crate::observe::summary::ExchangeSummary;
 use crate::system::clock::Clock;
+use crate::upstream::tls::ClientConfigs;
 use citrix_wire::trace_context::TraceParent;
 
 /// The export of spans, if it is enabled.
@@ -84,7 +84,7 @@ impl Spans {
     /// If a metric is already registered, which is a bug.
     pub fn start(
         metrics: &Metrics,
-        tls: &Arc<ClientConfig>,
+        tls: &ClientConfigs,
         clock: Clock,
     ) -> Result<Self, prometheus::Error> {
         if !super::is_enabled(super::variable) {
@@ -141,11 +141,7 @@ impl Spans {
 }
 
 impl SpanQueue {
-    fn start(
-        counts: SpanCounters,
-        tls: &Arc<ClientConfig>,
-        clock: Clock,
-    ) -> Result<Self, ExportError> {
+    fn start(counts: SpanCounters, tls: &ClientConfigs, clock: Clock) -> Result<Self, ExportError> {
         let has_credentials =
             |name: &&str| super::variable(name).is_some_and(|url| url.contains('@'));
         if let Some(name) = super::ENDPOINTS.into_iter().find(has_credentials) {

@@ -15,6 +15,7 @@ use crate::config::Egress;
 use crate::token::response::Lifetime;
 use crate::upstream::control_plane::MAX_RESPONSE_BYTES;
 use crate::upstream::dial::DialConfig;
+use crate::upstream::tls::ClientConfigs;
 
 /// Timeout that no test reaches.
 const LONG_TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,12 +25,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 fn issuer(timeout: Duration) -> HttpIssuer {
-    let tls = rustls::ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let dial_config = DialConfig::new(Arc::new(tls), Egress::direct());
+    let tls = ClientConfigs::new(rustls::RootCertStore::empty()).unwrap();
+    let dial_config = DialConfig::new(tls, Egress::direct());
     HttpIssuer::new(ControlClient::new(dial_config, timeout), Clock::SYSTEM)
 }
 

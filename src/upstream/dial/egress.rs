@@ -5,34 +5,40 @@ use std::fmt;
 use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
-use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 
 use crate::config::{Egress, SecretSource};
 use crate::system::files::{FileKind, FileReader, Poller};
+use crate::upstream::tls::ClientConfigs;
 
-/// TLS and the egress proxy of new connections. Clones share the proxy, which may change.
+/// TLS and the egress proxy of new connections. Clones share the proxy, which may change, and the
+/// choice of the ClientHello.
 #[derive(Clone)]
 pub struct DialConfig {
-    tls: Arc<ClientConfig>,
+    tls: ClientConfigs,
+    /// The network rejects a large ClientHello.
+    small_hello: Arc<AtomicBool>,
     egress: Arc<ArcSwap<Egress>>,
 }
 
 impl DialConfig {
     /// Creates a configuration.
-    pub fn new(tls: Arc<ClientConfig>, egress: Egress) -> Self {
+    pub fn new(tls: ClientConfigs, egress: Egress) -> Self {
         Self {
             tls,
+            small_hello: Arc::default(),
             egress: Arc::new(ArcSwap::from_pointee(egress)),
         }
     }
 
     /// Returns `true` for clones of one configuration.
     pub fn same_as(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.tls, &other.tls) && Arc::ptr_eq(&self.egress, &other.egress)
+        Arc::ptr_eq(&self.egress, &other.egress)
     }
 
     /// Returns `true` if the present proxy and its file are those of `egress`.
@@ -41,9 +47,35 @@ impl DialConfig {
         **current == *egress && current.file_source() == egress.file_source()
     }
 
-    /// Returns the TLS configuration.
-    pub fn tls(&self) -> &Arc<ClientConfig> {
+    /// Returns the TLS configurations.
+    pub fn tls(&self) -> &ClientConfigs {
         &self.tls
+    }
+
+    /// Returns it with another verifier of certificates.
+    #[must_use]
+    pub fn with_verifier(mut self, verifier: &Arc<dyn ServerCertVerifier>) -> Self {
+        self.tls = self.tls.with(|config| {
+            let verifier = Arc::clone(verifier);
+            config.dangerous().set_certificate_verifier(verifier);
+        });
+        self
+    }
+
+    /// Returns `true` if connections use the small ClientHello, because the network rejects the
+    /// large one.
+    pub fn uses_small_hello(&self) -> bool {
+        self.small_hello.load(Ordering::Relaxed)
+    }
+
+    /// Lets later connections use the small ClientHello.
+    pub(super) fn use_small_hello(&self, host: &str) {
+        if !self.small_hello.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                host,
+                "network rejects a TLS ClientHello above one packet; connections use no post-quantum key exchange"
+            );
+        }
     }
 
     /// Returns the present egress proxy.
@@ -59,13 +91,8 @@ impl DialConfig {
 
     #[cfg(test)]
     fn without_roots(egress: Egress) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        Self::new(Arc::new(tls), egress)
+        let tls = ClientConfigs::new(rustls::RootCertStore::empty()).unwrap();
+        Self::new(tls, egress)
     }
 
     /// Follows the proxy's URL if it is in a file. An invalid URL is logged once and not used.
