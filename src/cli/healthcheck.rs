@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::run::on_a_runtime;
 use super::{FAILURE, HealthcheckArgs, SUCCESS, admin_client, eprint};
@@ -29,24 +29,23 @@ pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
 
 /// Queries until the gateway is ready or `wait` has passed. Returns the last problem.
 async fn ready(admin: SocketAddr, wait: Duration) -> Result<(), String> {
-    let began = Instant::now();
-    let mut query = query(admin).await;
-    while let Err(problem) = &query {
-        let left = wait.saturating_sub(began.elapsed());
-        if wait.is_zero() {
-            break;
-        }
-        if left.is_zero() {
-            let wait = humantime::format_duration(wait);
-            return Err(format!("{problem} (after {wait})"));
-        }
-        sleep(INTERVAL.min(left)).await;
-        // Past the end, the previous problem stands.
-        if let Ok(again) = timeout(wait.saturating_sub(began.elapsed()), self::query(admin)).await {
-            query = again;
-        }
+    if wait.is_zero() {
+        return query(admin).await;
     }
-    query
+    let deadline = Instant::now() + wait;
+    let mut problem = format!("no response from the admin listener at {admin}");
+    loop {
+        match timeout_at(deadline, query(admin)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(again)) => problem = again,
+            // The previous problem stands.
+            Err(_) => {
+                let wait = humantime::format_duration(wait);
+                return Err(format!("{problem} (after {wait})"));
+            }
+        }
+        sleep_until(deadline.min(Instant::now() + INTERVAL)).await;
+    }
 }
 
 async fn query(admin: SocketAddr) -> Result<(), String> {

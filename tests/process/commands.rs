@@ -257,9 +257,12 @@ async fn healthcheck_fails_when_the_wait_is_over_and_names_the_last_problem() {
             )
         );
     }
-    // It accepts and never responds.
+    // It accepts and never responds. Without the wait, that takes 3 s to detect.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let admin = silent.local_addr().unwrap().to_string();
+    let exit = Program::run(&["healthcheck", "--admin", &admin, "--wait", "300ms"], &[]).await;
+    let expected = format!("no response from the admin listener at {admin} (after 300ms)\n");
+    assert_eq!((exit.code, exit.stderr), (Some(1), expected));
     let exit = Program::run(&["healthcheck", "--admin", &admin, "--wait", "1x"], &[]).await;
     assert_eq!(exit.code, Some(64));
     assert!(
