@@ -290,3 +290,29 @@ async fn expired_and_soon_expiring_certificates_are_warnings() {
         }
     }
 }
+
+#[tokio::test]
+async fn chain_in_the_wrong_order_is_a_warning() {
+    let ca = TestCa::new("CA");
+    let issued = ca.issue("gateway", &["localhost"]);
+    let other = ca.issue("other", &["other"]).certificate;
+    let files = TlsFiles::new(&issued);
+    let gateway = files.path("gateway.toml");
+    std::fs::write(&gateway, files.toml("")).unwrap();
+    let start = "warning: listen.tls.certificate: ";
+    for (next, warned) in [("", false), (&*ca.pem(), false), (&*other, true)] {
+        files.write("tls.crt", &(issued.certificate.clone() + next));
+        let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
+        let arguments = ["check", "--config", gateway.to_str().unwrap()];
+        let exit = Program::run(&arguments, &variables).await;
+        assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+        let warning = exit.stderr.lines().find(|line| line.starts_with(start));
+        assert_eq!(warning.is_some(), warned, "{}", exit.stderr);
+        if let Some(warning) = warning {
+            assert!(
+                warning.ends_with("certificate 1 is not signed by the one after it; order them from the leaf to the root"),
+                "{warning}"
+            );
+        }
+    }
+}

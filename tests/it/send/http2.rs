@@ -188,6 +188,33 @@ async fn stream_reset_with_another_code_is_not_resent() {
 }
 
 #[tokio::test]
+async fn failure_of_a_get_or_head_is_retried_once_over_http2() {
+    for (method, last, tries) in [("GET", "200", 2), ("HEAD", "502", 2), ("POST", "502", 1)] {
+        let upstream = Http2Upstream::start().await;
+        let gateway = in_front_of(&upstream).start().await;
+        let serve = async {
+            let mut wire = upstream.connection().await;
+            for number in 1..=tries {
+                let (stream, _) = wire.request().await;
+                let status = if number == tries { last } else { "502" };
+                wire.write_fields(stream, &[(":status", status)], END_STREAM)
+                    .await;
+            }
+            wire
+        };
+        let caller = async {
+            let mut caller = gateway.connect().await;
+            caller.write(request(method, "")).await;
+            caller.head().await
+        };
+        let (head, _wire) = tokio::join!(caller, serve);
+        assert_eq!(head.status().to_string(), last, "{method}");
+        assert!(!head.has("x-proxy-error"), "{method}");
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[tokio::test]
 async fn refused_upload_is_resent_once_its_body_has_arrived() {
     let upstream = Http2Upstream::start().await;
     let gateway = in_front_of(&upstream).start().await;
