@@ -38,6 +38,9 @@ const REJECTED_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that a new connection has to begin its first request once the program drains: a round trip
 /// and a margin.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time that the client of an idle connection has to acknowledge a drain: over HTTP/2 the GOAWAY,
+/// which clients that do not read idle connections never do.
+const DRAIN_ACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An instruction to the task of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +128,8 @@ pub struct Connection {
     /// Aborted to make room for another.
     evicted: Cell<bool>,
     directive: Cell<Option<Directive>>,
+    /// Time of the first directive to drain.
+    drained_at: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -157,6 +162,7 @@ impl Connection {
             stopped: Cell::new(false),
             evicted: Cell::new(false),
             directive: Cell::new(None),
+            drained_at: Cell::new(None),
             waker: RefCell::new(None),
         };
         connection.enter(ConnectionPhase::Opening);
@@ -346,6 +352,9 @@ impl Connection {
     }
 
     fn direct(&self, directive: Directive) {
+        if directive == Directive::Drain && self.drained_at.get().is_none() {
+            self.drained_at.set(Some(Instant::now()));
+        }
         self.directive.set(Some(directive));
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -438,8 +447,12 @@ impl Connection {
         };
         match self.phase.get() {
             ConnectionPhase::Opening if unused >= head => Some(Directive::Abort),
-            // An HTTP/2 drain needs the client to close; one that has vanished never does.
-            ConnectionPhase::Idle if waited >= idle + head || unused >= head * 2 => {
+            ConnectionPhase::Idle
+                if self
+                    .drained_at
+                    .get()
+                    .is_some_and(|since| now >= since + DRAIN_ACK_TIMEOUT) =>
+            {
                 Some(Directive::Abort)
             }
             ConnectionPhase::Idle if waited >= idle || unused >= head => Some(Directive::Drain),

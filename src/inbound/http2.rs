@@ -116,7 +116,13 @@ where
             // Settings and compression tables are needed as long as the connection.
             Err(Directive::Park) => {}
             Err(Directive::Abort) => {
-                server.abrupt_shutdown(Reason::CANCEL);
+                // Without requests nothing is canceled.
+                let reason = if connection.is_idle() {
+                    Reason::NO_ERROR
+                } else {
+                    Reason::CANCEL
+                };
+                server.abrupt_shutdown(reason);
                 // GOAWAY and, over TLS, close_notify, if the caller reads.
                 let _ = poll_fn(|cx| server.poll_closed(cx)).now_or_never();
                 return ConnectionEnd::Closed;

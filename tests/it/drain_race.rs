@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use citrix_auth_proxy::app::Drained;
 use citrix_auth_proxy::inbound::connection::FIRST_REQUEST_TIMEOUT;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -178,4 +179,20 @@ async fn http2_drain_refuses_new_streams_and_serves_open_ones() {
     wire.write(OK).await;
     assert_eq!(within_timeout(response).await.unwrap().status(), 200);
     assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
+}
+
+#[tokio::test]
+async fn rfc9113_6_8_idle_http2_client_that_ignores_goaway_does_not_delay_the_drain() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = TcpStream::connect(gateway.address()).await.unwrap();
+    let empty_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &empty_settings[..]].concat();
+    caller.write_all(&preface).await.unwrap();
+    let mut head_of_settings = [0; 9];
+    within_timeout(caller.read_exact(&mut head_of_settings))
+        .await
+        .unwrap();
+    let drain = gateway.into_app().drain(Duration::from_secs(60));
+    assert_eq!(within_timeout(drain).await.cut, 0);
 }

@@ -73,11 +73,6 @@ async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byt
             Some(Directive::Drain),
             "silent client"
         );
-        assert_eq!(
-            after(10, &connection).await,
-            Some(Directive::Abort),
-            "client that ignores a drain"
-        );
     }
     let connection = Connection::new(Weak::new(), Rc::default());
     connection.opened();
@@ -137,6 +132,30 @@ async fn bytes_on_an_idle_http2_connection_begin_no_head() {
     connection.exchange_ended();
     connection.bytes_arrived();
     assert_eq!(after(100, &connection).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_client_that_ignores_a_drain_is_disconnected() {
+    let connection = Connection::new(Weak::new());
+    connection.opened();
+    connection.set_http2();
+    connection.exchange_began(Version::HTTP_2);
+    connection.drain();
+    assert_eq!(
+        after(100, &connection).await,
+        None,
+        "an exchange is completed"
+    );
+    connection.exchange_ended();
+    assert_eq!(after(0, &connection).await, Some(Directive::Abort));
+
+    let connection = Connection::new(Weak::new());
+    connection.opened();
+    connection.set_http2();
+    connection.drain();
+    assert_eq!(after(0, &connection).await, None);
+    connection.drain();
+    assert_eq!(after(1, &connection).await, Some(Directive::Abort));
 }
 
 #[test]
