@@ -16,6 +16,7 @@ use crate::site::slot::SiteSlot;
 use crate::token::slot::{Token, TokenSlot};
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;
+use citrix_wire::citrix::services::{self, BuiltInPrefix};
 use citrix_wire::link_rewrite::{LinkMap, LinkRoute};
 
 /// A worker's view of a customer.
@@ -133,6 +134,7 @@ impl Customer {
     /// Returns the map that rewrites links in responses to the customer: the inverse of its routes.
     pub(super) fn links(&self, routes: &[Route]) -> Rc<LinkMap> {
         let map = self.links.get_or_init(|| {
+            let replaced = self.replaced_hosts(routes);
             let routes = routes.iter().filter_map(|route| {
                 let to = self.destination(route)?;
                 Some(LinkRoute {
@@ -146,11 +148,35 @@ impl Customer {
             let gateways = self.cloud.gateways().iter();
             let gateways = gateways.filter(|&&it| it == self.cloud || it == Cloud::Commercial);
             let api = self.api.origin.authority.as_str();
-            let aliases = gateways.map(|it| (it.api_url().trim_start_matches("https://"), api));
-            Rc::new(LinkMap::new(routes, aliases))
+            let gateways = gateways.map(|it| (host(it.api_url()), api));
+            let replaced = replaced.iter().map(|(old, new)| (host(&old.url), *new));
+            Rc::new(LinkMap::new(routes, gateways.chain(replaced)))
         });
         Rc::clone(map)
     }
+
+    /// Returns the built-in prefixes that `[[route]]` blocks replace, each with its new host. Links
+    /// and cookies still name the old one, as behind a test system or another proxy.
+    fn replaced_hosts<'r>(&'r self, routes: &'r [Route]) -> Vec<(BuiltInPrefix, &'r str)> {
+        let configured = |prefix: &str| {
+            routes.iter().find(|route| {
+                !route.config.built_in && route.config.prefix.eq_ignore_ascii_case(prefix)
+            })
+        };
+        services::built_in_prefixes(self.cloud, [])
+            .into_iter()
+            .filter_map(|old| {
+                let new = self.destination(configured(&old.prefix)?)?;
+                Some((old, new.origin.authority.as_str()))
+            })
+            .collect()
+    }
+}
+
+/// Returns the host of a built-in URL.
+fn host(url: &str) -> &str {
+    let after_scheme = url.trim_start_matches("https://");
+    after_scheme.split('/').next().unwrap_or(after_scheme)
 }
 
 impl HeldToken {

@@ -101,3 +101,23 @@ async fn cookies_of_the_caller_reach_the_upstream_unchanged() {
         Some(cookie)
     );
 }
+
+#[tokio::test]
+async fn cookie_domain_of_a_replaced_built_in_host_is_removed() {
+    let upstream = Upstream::responding(with_cookies(
+        "Set-Cookie: s=1; Path=/nitro; Domain=adm.cloud.com\r\n",
+    ))
+    .await;
+    let route = format!(
+        "[[route]]\nprefix = \"/adm\"\nupstream = \"{}\"",
+        upstream.url()
+    );
+    let gateway = Gateway::in_front_of(&upstream).with(&route).start().await;
+    for (path, cookie) in [
+        ("/adm/nitro/x", "s=1; Path=/adm/nitro"),
+        ("/x", "s=1; Path=/nitro"),
+    ] {
+        let response = gateway.raw(get(path)).await;
+        assert_eq!(response.fields("set-cookie"), [cookie], "{path}");
+    }
+}
