@@ -28,14 +28,14 @@ pub(super) fn check_admin(
         let purpose = format!("required because {address} is not a loopback address");
         report.require(&admin.secret_sha256, &purpose, HASH);
     }
-    let taken = listeners
-        .iter()
-        .any(|listener| listener.address == BindAddress::Tcp(address));
-    if taken && address.port() != 0 {
-        report.add(
-            &admin.address.path,
-            format!("{address} is also an address of [listen]"),
-        );
+    let bind = BindAddress::Tcp(address);
+    if let Some(other) = listen::conflicting(listeners, &bind) {
+        let problem = if *other == bind {
+            format!("{address} is also an address of [listen]")
+        } else {
+            format!("{address} conflicts with {other} of [listen]; one of them includes the other")
+        };
+        report.add(&admin.address.path, problem);
     }
     AdminSettings {
         address,

@@ -120,16 +120,39 @@ fn add(
         );
         report.add(&leaf.path, problem);
     }
-    let is_ephemeral =
-        |address: &BindAddress| matches!(address, BindAddress::Tcp(address) if address.port() == 0);
-    if listeners
-        .iter()
-        .any(|listener| listener.address == new.address)
-        && !is_ephemeral(&new.address)
-    {
-        report.add(&leaf.path, format!("duplicate address {}", new.address));
+    if let Some(other) = conflicting(listeners, &new.address) {
+        report.add(&leaf.path, conflict(&new.address, other));
     }
     listeners.push(new);
+}
+
+/// Returns the listener that prevents one on `address`: on the same address, or on the same port
+/// and all addresses of the family.
+pub(super) fn conflicting<'l>(
+    listeners: &'l [ListenAddress],
+    address: &BindAddress,
+) -> Option<&'l BindAddress> {
+    let conflicts = |other: &BindAddress| match (other, address) {
+        (BindAddress::Tcp(one), BindAddress::Tcp(other)) => {
+            let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() == other.port()
+                && one.port() != 0
+                && one.is_ipv4() == other.is_ipv4()
+                && (is_any || one.ip() == other.ip())
+        }
+        _ => other == address,
+    };
+    listeners
+        .iter()
+        .map(|listener| &listener.address)
+        .find(|other| conflicts(other))
+}
+
+fn conflict(address: &BindAddress, other: &BindAddress) -> String {
+    if address == other {
+        return format!("duplicate address {address}");
+    }
+    format!("{address} conflicts with {other}; one of them includes the other")
 }
 
 /// Parses `host:port` or `unix:/path`.

@@ -230,6 +230,27 @@ fn tls_applies_to_all_addresses_or_to_its_own() {
     );
 }
 
+#[test]
+fn addresses_that_include_each_other_are_rejected() {
+    for (listen, problem) in [
+        (
+            "['127.0.0.1:1', '0.0.0.0:1']",
+            "listen.address: 0.0.0.0:1 conflicts with 127.0.0.1:1; one of them includes the other",
+        ),
+        (
+            "['[::]:1', '[::1]:1']",
+            "listen.address: [::1]:1 conflicts with [::]:1; one of them includes the other",
+        ),
+        (
+            "'0.0.0.0:9090'",
+            "admin.address: 127.0.0.1:9090 conflicts with 0.0.0.0:9090 of [listen]",
+        ),
+    ] {
+        let text = format!("[insecure]\nallow_anonymous = true\n[listen]\naddress = {listen}\n");
+        rejects_with(&text, problem);
+    }
+}
+
 /// Keys of `listen.tls`, each with the problem.
 const INVALID_TLS: [(&str, &str); 8] = [
     ("CERT", "listen.tls.key: missing"),
