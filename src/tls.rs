@@ -88,7 +88,8 @@ pub(crate) fn add_roots(
         roots.add(certificate.clone()).map_err(|error| {
             let number = index + 1;
             file.problem(format!(
-                "certificate {number} cannot be a root: {error}; see: openssl x509 -in {} -noout -text",
+                "certificate {number} cannot be a root: {}; see: openssl x509 -in {} -noout -text",
+                fault::describe(&error),
                 file.path.display()
             ))
         })?;

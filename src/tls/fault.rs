@@ -141,6 +141,32 @@ impl TlsFault {
     }
 }
 
+/// Returns why the certificate was rejected, if the handshake failed for that reason.
+pub(crate) fn certificate_problem(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    matches!(error, Error::InvalidCertificate(_)).then(|| describe(error))
+}
+
+/// Returns why a certificate cannot be used. rustls prints the names of Rust variants for these.
+pub(crate) fn describe(error: &Error) -> String {
+    let problem = match error {
+        Error::InvalidCertificate(CertificateError::BadEncoding) => "its encoding is not valid DER",
+        Error::InvalidCertificate(CertificateError::BadSignature) => "its signature is wrong",
+        Error::InvalidCertificate(CertificateError::Revoked) => "it is revoked",
+        Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension) => {
+            "it has an unknown critical extension"
+        }
+        // The error of the verifier has no type here.
+        Error::InvalidCertificate(CertificateError::Other(other))
+            if other.0.to_string() == "CaUsedAsEndEntity" =>
+        {
+            "it is the certificate of a CA (basicConstraints CA:TRUE), not of a server"
+        }
+        error => return error.to_string(),
+    };
+    problem.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +217,26 @@ mod tests {
                 "{fault:?}"
             );
         }
+    }
+
+    #[test]
+    fn certificate_problems_are_words() {
+        let of = |error| {
+            let error = Error::InvalidCertificate(error);
+            certificate_problem(&io::Error::other(error)).unwrap()
+        };
+        assert_eq!(
+            of(CertificateError::BadEncoding),
+            "its encoding is not valid DER"
+        );
+        let ca = rustls::OtherError(std::sync::Arc::new(io::Error::other("CaUsedAsEndEntity")));
+        assert_eq!(
+            of(CertificateError::Other(ca)),
+            "it is the certificate of a CA (basicConstraints CA:TRUE), not of a server"
+        );
+        assert_eq!(
+            certificate_problem(&io::ErrorKind::UnexpectedEof.into()),
+            None
+        );
     }
 }

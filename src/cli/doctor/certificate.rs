@@ -14,7 +14,7 @@ use x509_cert::der::Decode as _;
 use super::check::{Check, CheckKind};
 use super::endpoint::{Endpoint, innermost};
 use crate::config::UpstreamSettings;
-use crate::tls::fault::TlsFault;
+use crate::tls::fault::{TlsFault, certificate_problem};
 use crate::upstream::dial::{DialConfig, DialTarget, tls};
 use crate::upstream::tls::Verifiers;
 
@@ -119,7 +119,7 @@ fn rejected(
         }
         TlsFault::InvalidCertificate => format!(
             "the certificate, signed by {signer}, is invalid: {}",
-            innermost(error)
+            certificate_problem(error).unwrap_or_else(|| innermost(error))
         ),
         fault if fault.is_about_certificate() => {
             let state = fault.reason().trim_start_matches("the certificate ");
