@@ -116,7 +116,7 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION"), commit()])
             .set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        let help = "Responses 401, 429 and 503 from Citrix, by outcome.";
+        let help = "Responses 401, 429, 502, 503 and 504 from Citrix, by outcome.";
         let replays = IntCounterVec::new(opts("replays_total", help), &["route", "outcome"])?;
         let recent = Recent::new(workers);
         Ok(Arc::new(Self {
