@@ -135,6 +135,12 @@ impl Customer {
     pub(super) fn links(&self, routes: &[Route]) -> Rc<LinkMap> {
         let map = self.links.get_or_init(|| {
             let replaced = self.replaced_hosts(routes);
+            let replaced = replaced.iter().map(|(old, route)| LinkRoute {
+                prefix: &route.config.prefix,
+                strip_prefix: route.config.strip_prefix,
+                upstream: split_url(&old.url).0,
+                base_path: split_url(&old.url).1,
+            });
             let routes = routes.iter().filter_map(|route| {
                 let to = self.destination(route)?;
                 Some(LinkRoute {
@@ -148,35 +154,40 @@ impl Customer {
             let gateways = self.cloud.gateways().iter();
             let gateways = gateways.filter(|&&it| it == self.cloud || it == Cloud::Commercial);
             let api = self.api.origin.authority.as_str();
-            let gateways = gateways.map(|it| (host(it.api_url()), api));
-            let replaced = replaced.iter().map(|(old, new)| (host(&old.url), *new));
-            Rc::new(LinkMap::new(routes, gateways.chain(replaced)))
+            let aliases = gateways.map(|it| (split_url(it.api_url()).0, api));
+            Rc::new(LinkMap::new(routes.chain(replaced), aliases))
         });
         Rc::clone(map)
     }
 
-    /// Returns the built-in prefixes that `[[route]]` blocks replace, each with its new host. Links
-    /// and cookies still name the old one, as behind a test system or another proxy.
-    fn replaced_hosts<'r>(&'r self, routes: &'r [Route]) -> Vec<(BuiltInPrefix, &'r str)> {
-        let configured = |prefix: &str| {
+    /// Returns the built-in hosts to which no route leads, because a `[[route]]` replaces theirs.
+    /// Responses of the new upstream, a test system or another proxy, still name the old host.
+    fn replaced_hosts<'r>(&self, routes: &'r [Route]) -> Vec<(BuiltInPrefix, &'r Route)> {
+        let replacement = |prefix: &str| {
             routes.iter().find(|route| {
                 !route.config.built_in && route.config.prefix.eq_ignore_ascii_case(prefix)
             })
         };
+        let is_reachable = |host: &str| {
+            routes
+                .iter()
+                .filter_map(|route| self.destination(route))
+                .any(|to| to.origin.authority.as_str() == host)
+        };
         services::built_in_prefixes(self.cloud, [])
             .into_iter()
-            .filter_map(|old| {
-                let new = self.destination(configured(&old.prefix)?)?;
-                Some((old, new.origin.authority.as_str()))
-            })
+            .filter_map(|old| Some((replacement(&old.prefix)?, old)))
+            .filter(|(_, old)| !is_reachable(split_url(&old.url).0))
+            .map(|(route, old)| (old, route))
             .collect()
     }
 }
 
-/// Returns the host of a built-in URL.
-fn host(url: &str) -> &str {
+/// Splits a built-in URL into host and path.
+fn split_url(url: &str) -> (&str, &str) {
     let after_scheme = url.trim_start_matches("https://");
-    after_scheme.split('/').next().unwrap_or(after_scheme)
+    let slash = after_scheme.find('/').unwrap_or(after_scheme.len());
+    after_scheme.split_at(slash)
 }
 
 impl HeldToken {

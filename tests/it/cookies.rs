@@ -103,9 +103,10 @@ async fn cookies_of_the_caller_reach_the_upstream_unchanged() {
 }
 
 #[tokio::test]
-async fn cookie_domain_of_a_replaced_built_in_host_is_removed() {
+async fn cookies_and_links_of_a_replaced_built_in_host_lead_to_its_route() {
     let upstream = Upstream::responding(with_cookies(
-        "Set-Cookie: s=1; Path=/nitro; Domain=adm.cloud.com\r\n",
+        "Set-Cookie: s=1; Path=/nitro; Domain=adm.cloud.com\r\n\
+         Location: https://adm.cloud.com/nitro/y\r\n",
     ))
     .await;
     let route = format!(
@@ -119,5 +120,7 @@ async fn cookie_domain_of_a_replaced_built_in_host_is_removed() {
     ] {
         let response = gateway.raw(get(path)).await;
         assert_eq!(response.fields("set-cookie"), [cookie], "{path}");
+        let location = response.field("location").unwrap();
+        assert!(location.ends_with("/adm/nitro/y"), "{location}");
     }
 }

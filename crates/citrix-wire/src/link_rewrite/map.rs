@@ -138,16 +138,18 @@ impl LinkMap {
     fn is_shadowed(&self, target: &LinkTarget, rest: &str) -> bool {
         let here = format!("{}{rest}", target.prefix);
         let there = format!("{}{rest}", target.path);
-        self.targets
-            .iter()
-            .filter(|other| {
-                other.prefix.len() > target.prefix.len() && path::covers(&other.prefix, &here)
-            })
-            .max_by_key(|other| other.prefix.len())
-            .is_some_and(|winner| {
-                let same = winner.origin == target.origin
-                    && there.strip_prefix(&*winner.path) == Some(&here[winner.prefix.len()..]);
-                !same
+        let longer = self.targets.iter().filter(|other| {
+            other.prefix.len() > target.prefix.len() && path::covers(&other.prefix, &here)
+        });
+        let Some(longest) = longer.clone().map(|other| other.prefix.len()).max() else {
+            return false;
+        };
+        // Several origins may have one prefix: the upstream of a route, and one that it replaces.
+        !longer
+            .filter(|other| other.prefix.len() == longest)
+            .any(|winner| {
+                winner.origin == target.origin
+                    && there.strip_prefix(&*winner.path) == Some(&here[winner.prefix.len()..])
             })
     }
 }
