@@ -136,7 +136,7 @@ async fn bytes_on_an_idle_http2_connection_begin_no_head() {
 
 #[tokio::test(start_paused = true)]
 async fn idle_client_that_ignores_a_drain_is_disconnected() {
-    let connection = Connection::new(Weak::new());
+    let connection = Connection::new(Weak::new(), Rc::default());
     connection.opened();
     connection.set_http2();
     connection.exchange_began(Version::HTTP_2);
@@ -149,7 +149,7 @@ async fn idle_client_that_ignores_a_drain_is_disconnected() {
     connection.exchange_ended();
     assert_eq!(after(0, &connection).await, Some(Directive::Abort));
 
-    let connection = Connection::new(Weak::new());
+    let connection = Connection::new(Weak::new(), Rc::default());
     connection.opened();
     connection.set_http2();
     connection.drain();
