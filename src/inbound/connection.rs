@@ -394,6 +394,10 @@ impl Connection {
 
     /// Closes the connection for the benefit of others.
     fn evict(&self) {
+        tracing::debug!(
+            admitted = self.admitted.get(),
+            "connection evicted; a limit is reached"
+        );
         self.evicted.set(true);
         self.direct(Directive::Abort);
     }
