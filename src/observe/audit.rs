@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::LogFormat;
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
+use crate::limit::owner::OwnerKey;
 pub use line::AuditLine;
 use queue::Queue;
 pub(super) use queue::QueuedLine;
@@ -31,8 +32,8 @@ const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum AuditOwner {
     /// A configured caller, by its name.
     Caller(Arc<str>),
-    /// A client without a caller, by its address (an IPv6 /64); `None` on a Unix socket.
-    Client(Option<IpAddr>),
+    /// A client without a caller.
+    Client(OwnerKey),
     /// The operators of the admin listener.
     Operator,
 }
@@ -40,7 +41,7 @@ pub enum AuditOwner {
 impl AuditOwner {
     /// Returns the owner at an address; `None` on a Unix socket.
     pub fn at(address: Option<IpAddr>) -> Self {
-        Self::Client(address.map(rejections::host))
+        Self::Client(OwnerKey::at(address))
     }
 }
 

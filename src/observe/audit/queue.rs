@@ -7,17 +7,16 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::AuditOwner;
+use crate::limit::owner;
 
 /// Maximum number of bytes in the queue, that of a line included that is being written.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 /// Bytes in the queue from which rejections are counted. The rest is for lines that must not be
 /// lost.
 const MAX_BYTES_FOR_REJECTIONS: usize = MAX_BYTES / 2;
-/// Multiple of the free bytes that one owner may hold.
-const FACTOR: usize = 8;
 
-/// A bounded queue. An owner adds a line only while it holds at most [`FACTOR`] times the bytes
-/// that stay free, so that others always find room.
+/// A bounded queue, whose bytes are divided by the rule of [`owner`], so that other owners always
+/// find room. Not a [`owner::Resource`]: its owners include operators, and its lock is taken anyway.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -59,17 +58,17 @@ impl Queue {
             .is_ok()
     }
 
-    fn push_within(&self, limit: usize, owner: &AuditOwner, line: Vec<u8>) -> Result<(), Vec<u8>> {
+    fn push_within(&self, limit: usize, key: &AuditOwner, line: Vec<u8>) -> Result<(), Vec<u8>> {
         let mut state = self.lock();
-        let held = state.held.get(owner).copied().unwrap_or(0) + line.len();
-        let free = limit.saturating_sub(state.bytes + line.len());
+        let held = state.held.get(key).copied().unwrap_or(0) + line.len();
+        let bytes = state.bytes + line.len();
         // An empty queue accepts a line of any length.
-        if state.bytes > 0 && held > free.saturating_mul(FACTOR) {
+        if state.bytes > 0 && owner::check(limit, bytes, held).is_err() {
             return Err(line);
         }
-        state.bytes += line.len();
-        state.held.insert(owner.clone(), held);
-        let owner = owner.clone();
+        state.bytes = bytes;
+        state.held.insert(key.clone(), held);
+        let owner = key.clone();
         state.lines.push_back(QueuedLine { owner, bytes: line });
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Rejections in a flood: each owner has a number of lines of its own, then a count.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::time::Instant;
 use super::AuditOwner;
 use super::line::AuditLine;
 use crate::error::Reason;
+use crate::limit::owner::OwnerKey;
 use crate::observe::metrics::NONE;
 
 /// Time from the first rejection to the line with the counts.
@@ -164,7 +164,8 @@ impl Counted {
     fn line(&self, count: u64) -> AuditLine<'_> {
         let (caller, peer) = match &self.owner {
             AuditOwner::Caller(name) => (&**name, None),
-            AuditOwner::Client(address) => (NONE, address.map(|address| address.to_string())),
+            AuditOwner::Client(OwnerKey::Address(address)) => (NONE, Some(address.to_string())),
+            AuditOwner::Client(_) => (NONE, None),
             AuditOwner::Operator => ("operator", None),
         };
         AuditLine {
@@ -176,14 +177,6 @@ impl Counted {
             count: Some(count),
             ..AuditLine::default()
         }
-    }
-}
-
-/// Returns the address that counts as one client: an IPv4 address, or the /64 of an IPv6 address.
-pub(super) fn host(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),
-        v4 => v4,
     }
 }
 
@@ -276,13 +269,5 @@ mod tests {
         assert_eq!(lines.len(), MAX_KEYS + 1);
         let counted: u64 = lines.iter().map(|(_, count)| count).sum();
         assert_eq!(counted, 10_000 - MAX_LINES_OF_ALL);
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one_client() {
-        let at = |text: &str| AuditOwner::at(Some(text.parse().unwrap()));
-        assert_eq!(at("2001:db8::1"), at("2001:db8::ffff:0:1"));
-        assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
-        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
     }
 }
