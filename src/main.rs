@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use citrix_auth_proxy::cli::{self, Cli, Command};
 use citrix_auth_proxy::system::hardening::harden;
+use citrix_auth_proxy::system::memory;
 
 /// Takes 6 % less processor time per request than glibc's allocator (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // First, because memory in use keeps its pages. An error costs memory only.
+    let _ = memory::disable_huge_pages();
     let cli = match Cli::from_argv() {
         Ok(cli) => cli,
         Err(exit) => return exit,

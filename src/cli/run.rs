@@ -27,7 +27,7 @@ use supervisor::Watchdog;
 pub(super) use signals::Signals;
 pub(super) use supervisor::Supervisor;
 
-/// Threads for name resolution and files. Watched files use at most half of them.
+/// Threads for name resolution and files. Watched files use one, and half of them at most.
 const MAX_BLOCKING_THREADS: usize = 16;
 
 /// Log settings for an invalid configuration.

@@ -68,9 +68,10 @@ impl<A: Api> Agent<A> {
     pub async fn serve(mut self) -> Infallible {
         let site = Arc::clone(&self.site);
         loop {
+            // Boxed: the task rests most of the time, one for each customer.
             tokio::select! {
-                () = site.lookup_wanted() => self.find().await,
-                () = site.reported_frozen() => self.activate().await,
+                () = site.lookup_wanted() => Box::pin(self.find()).await,
+                () = site.reported_frozen() => Box::pin(self.activate()).await,
             }
         }
     }

@@ -53,7 +53,7 @@ pub struct KeeperContext {
 /// The task that logs in for one credential.
 #[derive(Debug)]
 pub struct Keeper<I> {
-    credential: Credential,
+    credential: Arc<Credential>,
     settings: config::TokenSettings,
     slot: Arc<TokenSlot>,
     issuer: I,
@@ -120,7 +120,7 @@ impl<I: Issuer> Keeper<I> {
     /// Returns a keeper that publishes to `slot` and follows `new_settings`. It is idle until
     /// [`Keeper::run`] is polled.
     pub fn new(
-        credential: Credential,
+        credential: Arc<Credential>,
         mut new_settings: watch::Receiver<KeeperSettings>,
         slot: Arc<TokenSlot>,
         issuer: I,

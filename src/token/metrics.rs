@@ -1,32 +1,23 @@
 //! Metrics of tokens and logins (interface §5).
 
-mod rejections;
+mod customers;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry,
-};
+use http::StatusCode;
+use prometheus::{Histogram, HistogramOpts, Opts, Registry};
 
-use self::rejections::RejectionFamilies;
+use self::customers::{CustomerValues, Customers};
 use super::outcome::Outcome;
 use super::status::Skew;
 use crate::system::clock::since_epoch;
 
-pub use self::rejections::RejectionMetrics;
-
 /// The metric families, one set per process.
 #[derive(Clone, Debug)]
 pub struct TokenMetrics {
-    expiry: GaugeVec,
-    next_refresh: GaugeVec,
-    refreshes: IntCounterVec,
+    customers: Customers,
     duration: Histogram,
-    consecutive_failures: IntGaugeVec,
-    generation: IntGaugeVec,
-    clock_skew: GaugeVec,
-    rejections: RejectionFamilies,
 }
 
 /// In seconds, up to the default of `token.request_timeout`.
@@ -38,106 +29,34 @@ impl TokenMetrics {
     /// # Errors
     /// If the registry already has a family of the same name.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let customer = &["customer"];
-        let metrics = Self {
-            expiry: GaugeVec::new(
-                opts(
-                    "token_expiry_timestamp_seconds",
-                    "Expiry of the token at Citrix, in Unix time; 0 before the first.",
-                ),
-                customer,
-            )?,
-            next_refresh: GaugeVec::new(
-                opts(
-                    "token_next_refresh_timestamp_seconds",
-                    "Scheduled time of the next login, in Unix time.",
-                ),
-                customer,
-            )?,
-            refreshes: IntCounterVec::new(
-                opts("token_refreshes_total", "Logins by outcome."),
-                &["customer", "outcome"],
-            )?,
-            duration: Histogram::with_opts(
-                HistogramOpts::from(opts(
-                    "token_refresh_duration_seconds",
-                    "Duration of token requests.",
-                ))
-                .buckets(DURATION_BUCKETS.to_vec()),
-            )?,
-            consecutive_failures: IntGaugeVec::new(
-                opts(
-                    "token_consecutive_failures",
-                    "Failed logins since the last success.",
-                ),
-                customer,
-            )?,
-            generation: IntGaugeVec::new(
-                opts(
-                    "token_generation",
-                    "Number of the newest token, counted from 1.",
-                ),
-                customer,
-            )?,
-            clock_skew: GaugeVec::new(
-                opts(
-                    "token_clock_skew_seconds",
-                    "Local clock minus Citrix's clock, measured at the last login.",
-                ),
-                customer,
-            )?,
-            rejections: RejectionFamilies::register(registry)?,
-        };
-        registry.register(Box::new(metrics.expiry.clone()))?;
-        registry.register(Box::new(metrics.next_refresh.clone()))?;
-        registry.register(Box::new(metrics.refreshes.clone()))?;
-        registry.register(Box::new(metrics.duration.clone()))?;
-        registry.register(Box::new(metrics.consecutive_failures.clone()))?;
-        registry.register(Box::new(metrics.generation.clone()))?;
-        registry.register(Box::new(metrics.clock_skew.clone()))?;
-        Ok(metrics)
+        let duration = HistogramOpts::from(opts(
+            "token_refresh_duration_seconds",
+            "Duration of token requests.",
+        ));
+        let duration = Histogram::with_opts(duration.buckets(DURATION_BUCKETS.to_vec()))?;
+        registry.register(Box::new(duration.clone()))?;
+        Ok(Self {
+            customers: Customers::register(registry)?,
+            duration,
+        })
     }
 
-    /// Returns one customer's handles and creates all its series, at 0.
+    /// Returns one customer's handles. Its series exist from now on, at 0.
     pub fn customer(&self, customer: &str) -> CustomerMetrics {
-        let label = &[customer];
         CustomerMetrics {
-            expiry: self.expiry.with_label_values(label),
-            next_refresh: self.next_refresh.with_label_values(label),
-            refreshes: Outcome::ALL.map(|outcome| {
-                (
-                    outcome,
-                    self.refreshes
-                        .with_label_values(&[customer, outcome.label()]),
-                )
-            }),
+            values: self.customers.values(customer),
             duration: self.duration.clone(),
-            consecutive_failures: self.consecutive_failures.with_label_values(label),
-            generation: self.generation.with_label_values(label),
-            clock_skew: self.clock_skew.with_label_values(label),
         }
     }
 
-    /// Returns one customer's handles for rejected requests and creates their series, at 0.
+    /// Returns one customer's handles for rejected requests.
     pub fn rejections(&self, customer: &str) -> RejectionMetrics {
-        self.rejections.customer(customer)
+        RejectionMetrics(self.customers.values(customer))
     }
 
     /// Removes the series of a customer that a reload removed, so that its alerts stop.
     pub fn forget(&self, customer: &str) {
-        let label = &[customer];
-        // An error means that the series does not exist.
-        let _ = self.expiry.remove_label_values(label);
-        let _ = self.next_refresh.remove_label_values(label);
-        let _ = self.consecutive_failures.remove_label_values(label);
-        let _ = self.generation.remove_label_values(label);
-        let _ = self.clock_skew.remove_label_values(label);
-        self.rejections.forget(customer);
-        for outcome in Outcome::ALL {
-            let _ = self
-                .refreshes
-                .remove_label_values(&[customer, outcome.label()]);
-        }
+        self.customers.forget(customer);
     }
 }
 
@@ -145,42 +64,53 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("citrix_auth_proxy_{name}"), help)
 }
 
-/// One customer's metric handles.
+/// One customer's metrics of tokens and logins.
 #[derive(Clone, Debug)]
 pub struct CustomerMetrics {
-    expiry: Gauge,
-    next_refresh: Gauge,
-    refreshes: [(Outcome, IntCounter); Outcome::ALL.len()],
+    values: Arc<CustomerValues>,
     duration: Histogram,
-    consecutive_failures: IntGauge,
-    generation: IntGauge,
-    clock_skew: Gauge,
 }
 
 impl CustomerMetrics {
     /// Counts a login; `duration` is `None` if no request was sent.
     pub(super) fn record_login(&self, outcome: Outcome, duration: Option<Duration>) {
-        if let Some((_, counter)) = self.refreshes.iter().find(|(which, _)| *which == outcome) {
-            counter.inc();
-        }
+        self.values.logins.count(outcome);
         if let Some(duration) = duration {
             self.duration.observe(duration.as_secs_f64());
         }
     }
 
     pub(super) fn set_token(&self, generation: u64, expires_at: SystemTime) {
-        self.generation
-            .set(generation.try_into().unwrap_or(i64::MAX));
-        self.expiry.set(unix(expires_at));
+        // Exact up to 2^53 logins.
+        #[expect(clippy::cast_precision_loss, reason = "see above")]
+        self.values.generation.set(generation as f64);
+        self.values.expiry.set(unix(expires_at));
     }
 
     pub(super) fn set_schedule(&self, next: SystemTime, consecutive_failures: u32) {
-        self.next_refresh.set(unix(next));
-        self.consecutive_failures.set(consecutive_failures.into());
+        self.values.next_refresh.set(unix(next));
+        let failures = &self.values.consecutive_failures;
+        failures.set(consecutive_failures.into());
     }
 
     pub(super) fn set_skew(&self, skew: Skew) {
-        self.clock_skew.set(skew.seconds());
+        self.values.clock_skew.set(skew.seconds());
+    }
+}
+
+/// One customer's metrics of requests that Citrix rejects.
+#[derive(Clone, Debug)]
+pub struct RejectionMetrics(Arc<CustomerValues>);
+
+impl RejectionMetrics {
+    /// Counts a response 401 or 403.
+    pub(super) fn count(&self, code: StatusCode) {
+        self.0.rejections.count(code);
+    }
+
+    /// Sets the time since which all requests are rejected.
+    pub(super) fn set_since(&self, since: Option<SystemTime>) {
+        self.0.rejected_since.set(since.map_or(0.0, unix));
     }
 }
 
@@ -201,19 +131,19 @@ mod tests {
     }
 
     #[test]
-    fn all_series_exist_from_the_start_until_forgotten() {
+    fn series_that_alerts_use_exist_from_the_start_until_forgotten() {
         let registry = Registry::new();
         let metrics = TokenMetrics::register(&registry).unwrap();
         let _acme = metrics.customer("acme");
         let _rejections = metrics.rejections("acme");
         let page = text(&registry);
-        for outcome in Outcome::ALL {
+        for outcome in ["ok", "invalid_client", "unauthorized", "secret_unreadable"] {
             let line = format!(
-                "citrix_auth_proxy_token_refreshes_total{{customer=\"acme\",outcome=\"{}\"}} 0\n",
-                outcome.label()
+                "citrix_auth_proxy_token_refreshes_total{{customer=\"acme\",outcome=\"{outcome}\"}} 0\n"
             );
             assert!(page.contains(&line), "{line}");
         }
+        assert_eq!(page.matches("token_refreshes_total{").count(), 4);
         for name in [
             "expiry_timestamp_seconds",
             "next_refresh_timestamp_seconds",

@@ -67,7 +67,7 @@ pub enum Outcome {
 const _: () = assert!(Outcome::ALL.len() == Outcome::SecretUnreadable as usize + 1);
 
 impl Outcome {
-    /// All outcomes, each of which is a metric series from the start.
+    /// All outcomes, in the order of the variants.
     pub const ALL: [Self; 28] = [
         Self::Ok,
         Self::Refused,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
@@ -47,6 +48,7 @@ pub struct Poller {
     trigger: ReadTrigger,
     /// A request that no read has served yet.
     requested: bool,
+    phase: Duration,
     /// `false` if files are read on request only.
     polls: bool,
     /// `None` if files are read on request only, or there are none.
@@ -65,6 +67,7 @@ impl Poller {
             pending: None,
             trigger: ReadTrigger::default(),
             requested: false,
+            phase: Duration::ZERO,
             polls: true,
             next_read: None,
         };
@@ -100,8 +103,11 @@ impl Poller {
                 .map(|path| WatchedFile::new(path.to_owned()))
                 .collect();
             self.errors = vec![None; known.len()];
-            self.next_read = (self.polls && !known.is_empty())
-                .then(|| Instant::now() + READ_INTERVAL - self.reader.phase());
+            self.next_read = None;
+            if self.polls && !known.is_empty() {
+                self.phase = self.reader.phase();
+                self.next_read = Some(self.reader.due_after(Instant::now(), self.phase));
+            }
         }
         (self.reported, self.pending) = (known, None);
     }
@@ -115,13 +121,14 @@ impl Poller {
     /// kept.
     pub async fn next(&mut self) -> Update {
         loop {
-            if !self.files.iter().any(|file| file.call.is_pending()) {
+            if !self.files.iter().any(|file| file.is_pending()) {
                 self.wait_until_due().await;
             }
             let snapshot = self.read().await;
             // From the end of the read, so that a slow volume is read less often.
             if let Some(next_read) = &mut self.next_read {
-                *next_read = Instant::now() + READ_INTERVAL;
+                let earliest = Instant::now() + READ_INTERVAL / 4;
+                *next_read = self.reader.due_after(earliest, self.phase);
             }
             if !snapshot.lacks_descriptors()
                 && let Some(update) = self.evaluate(snapshot)
@@ -157,8 +164,8 @@ impl Poller {
         };
     }
 
-    /// Counts a failed read. Unless the user of the poller does, logs the first of a series with the same error, and the end of the
-    /// series.
+    /// Counts a failed read. Unless the user of the poller does, logs the first of a series with the
+    /// same error, and the end of the series.
     fn record(&mut self, index: usize, error: Option<&ReadError>) {
         let (Some(last), Some(file)) = (self.errors.get_mut(index), self.files.get(index)) else {
             return;

@@ -1,12 +1,12 @@
-use std::future::pending;
 use std::process::Command;
 
 use prometheus::Registry;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::reader::PendingRead;
 use super::*;
-use crate::system::blocking::BlockingCall;
 
 struct PollerScene {
     folder: TempDir,
@@ -138,7 +138,8 @@ async fn failed_reads_are_counted_and_reported_as_changes() {
 async fn hung_file_holds_one_thread_and_loses_no_request() {
     let mut scene = PollerScene::new(FileKind::Configuration);
     let start = Instant::now();
-    scene.poller.files[0].call = BlockingCall::in_progress(tokio::spawn(pending()));
+    let (_hung, result) = oneshot::channel();
+    scene.poller.files[0].pending = Some(PendingRead::in_progress(result));
     for _ in 0..100 {
         let contents = scene.poller.read().await.into_contents();
         assert!(matches!(contents[..], [Err(ReadError::TimedOut), Ok(_)]));
@@ -146,14 +147,15 @@ async fn hung_file_holds_one_thread_and_loses_no_request() {
     assert_eq!(start.elapsed(), READ_TIMEOUT);
     scene.poller.trigger().request();
     assert!(scene.next(10).await.is_none());
-    scene.poller.files[0].call = BlockingCall::default();
+    scene.poller.files[0].pending = None;
     assert!(scene.next(1).await.unwrap().requested);
 }
 
 #[tokio::test(start_paused = true)]
 async fn change_of_a_file_is_reported_while_another_hangs() {
     let mut scene = PollerScene::new(FileKind::ClientSecret);
-    scene.poller.files[0].call = BlockingCall::in_progress(tokio::spawn(pending()));
+    let (_hung, result) = oneshot::channel();
+    scene.poller.files[0].pending = Some(PendingRead::in_progress(result));
     let hung = "read timed out after 2s";
     assert_eq!(texts(scene.next(2).await.unwrap()), [hung, "b"]);
     scene.write("b", "new");
@@ -163,11 +165,12 @@ async fn change_of_a_file_is_reported_while_another_hangs() {
 #[tokio::test(start_paused = true)]
 async fn late_read_is_used() {
     let mut scene = PollerScene::new(FileKind::ClientSecret);
-    let late = async {
+    let (late, result) = oneshot::channel();
+    tokio::spawn(async {
         sleep(READ_TIMEOUT * 2).await;
-        (Ok(Zeroizing::new(b"late".to_vec())), None)
-    };
-    scene.poller.files[0].call = BlockingCall::in_progress(tokio::spawn(late));
+        late.send((Ok(Zeroizing::new(b"late".to_vec())), None))
+    });
+    scene.poller.files[0].pending = Some(PendingRead::in_progress(result));
     assert!(scene.next(1).await.unwrap().changed, "timed out");
     assert_eq!(texts(scene.next(2).await.unwrap()), ["late", "b"]);
 }

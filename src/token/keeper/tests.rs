@@ -183,7 +183,7 @@ impl TestKeeper {
         let (settings_sender, settings_receiver) =
             watch::channel(KeeperSettings::new(&credential, settings(), cache));
         let keeper = Keeper::new(
-            credential,
+            Arc::new(credential),
             settings_receiver,
             Arc::clone(&slot),
             issuer,
