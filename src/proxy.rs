@@ -31,6 +31,7 @@ use crate::observe::metrics::WorkerMetrics;
 use crate::state::{Shared, Snapshot};
 use crate::upstream::pool::Pool;
 use citrix_wire::citrix;
+use citrix_wire::path_readings::PathReadings;
 
 /// The data path of one worker. State shared by the workers is in [`Shared`].
 pub struct Proxy {
@@ -98,7 +99,9 @@ impl Proxy {
             let detail = "plain HTTP on an address that uses TLS; use https";
             return exchange.failed(Failure::new(Reason::BadRequest, detail));
         }
-        if let Some(endpoint) = citrix::login::token_endpoint(request.uri().path()) {
+        let path = request.uri().path();
+        let readings = PathReadings::of(path);
+        if let Some(endpoint) = citrix::login::endpoint_in(path, &readings) {
             // Boxed: rare.
             return Box::pin(login::log_in(
                 endpoint,
@@ -109,7 +112,10 @@ impl Proxy {
             ))
             .await;
         }
-        match self.run_steps(&snapshot, request, &mut exchange).await {
+        match self
+            .run_steps(&snapshot, request, &readings, &mut exchange)
+            .await
+        {
             Ok(response) => exchange.forwarded(response),
             Err(failure) => {
                 login::delay_bad_secret(&self.shared, &mut exchange).await;
@@ -123,9 +129,10 @@ impl Proxy {
         &self,
         snapshot: &Snapshot,
         request: Request<CallerBody>,
+        readings: &PathReadings,
         exchange: &mut Exchange,
     ) -> Result<Response<ForwardedBody>, Failure> {
-        let mut admitted = admit::admit(snapshot, &self.shared, request, exchange)?;
+        let mut admitted = admit::admit(snapshot, &self.shared, request, readings, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let links = translate::LinkContext {
             snapshot,

@@ -73,6 +73,12 @@ pub enum Quota {
 }
 
 impl RouteSettings {
+    /// Returns `true` if both routes lead to the same upstream and forward the path unchanged.
+    pub fn forwards_like(&self, other: &Self) -> bool {
+        let is_unchanged = |route: &Self| !route.strip_prefix || route.prefix.is_empty();
+        is_unchanged(self) && is_unchanged(other) && self.target == other.target
+    }
+
     /// Returns a route with defaults for everything else.
     pub(crate) fn plain(prefix: String, target: RouteTarget) -> Self {
         Self {

@@ -15,12 +15,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::server::Builder;
-use h2::{Reason, SendStream};
-use http::{Request, Response, header};
+use h2::{Reason, SendStream, StreamId};
+use http::{Extensions, Request, Response, header};
 use http_body::Body;
 use tokio::time::timeout;
 
-use self::guarded_stream::GuardedStream;
+use self::guarded_stream::{Fragments, GuardedStream};
 use super::body::CallerBody;
 use super::connection::caller_time::{CallerTime, KeepsPermit, Side};
 use super::connection::{Connection, ConnectionEnd, Directive};
@@ -28,6 +28,7 @@ use super::stream::Stream;
 use super::stream_body::{Respond, StreamBody};
 use crate::config::Limits;
 use crate::inbound::transfer_rate::IdleTimer;
+use citrix_wire::framing_guard::FramingError;
 use citrix_wire::hop_by_hop;
 
 /// Request bytes of one stream that are buffered before they are read; of the order that Envoy
@@ -64,7 +65,9 @@ where
         stream.close().await;
         return ConnectionEnd::Closed;
     }
-    let mut server = match open(stream, &connection, limits).await {
+    let fragments = Fragments::default();
+    let guarded = GuardedStream::new(stream, Rc::clone(&fragments));
+    let mut server = match open(guarded, &connection, limits).await {
         Some(Ok(server)) => server,
         Some(Err(error)) => return end_of(&error),
         None => return ConnectionEnd::Closed,
@@ -89,8 +92,9 @@ where
                 return ConnectionEnd::Flooded;
             }
             Ok(Some(Ok((request, respond)))) => {
+                let (mut head, receive) = request.into_parts();
+                mark_fragment(&mut head.extensions, &fragments, respond.stream_id());
                 let respond = Rc::new(RefCell::new(respond));
-                let (head, receive) = request.into_parts();
                 let body = StreamBody::new(receive, &head.headers, &respond);
                 let response = handle(Request::from_parts(
                     head,
@@ -131,6 +135,17 @@ where
     }
 }
 
+/// Marks the request on a stream if it has a fragment in `:path`. Removes its stream and those that
+/// `h2` refused: it returns requests in ascending order of their streams.
+fn mark_fragment(extensions: &mut Extensions, fragments: &Fragments, stream: StreamId) {
+    let mut fragments = fragments.borrow_mut();
+    let stream = stream.as_u32();
+    if fragments.contains(&stream) {
+        extensions.insert(FramingError::Fragment);
+    }
+    fragments.retain(|other| *other > stream);
+}
+
 /// Waits for the first bytes. Returns `false` when the connection must close.
 async fn begins(stream: &mut Stream, connection: &Connection) -> bool {
     poll_fn(|cx| match stream.poll_readable(cx) {
@@ -144,7 +159,7 @@ async fn begins(stream: &mut Stream, connection: &Connection) -> bool {
 
 /// Performs the HTTP/2 handshake. Returns `None` when the connection is directed to close.
 async fn open(
-    stream: Stream,
+    stream: GuardedStream,
     connection: &Connection,
     limits: &Limits,
 ) -> Option<Result<Server, h2::Error>> {
@@ -155,7 +170,7 @@ async fn open(
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
-            .handshake::<_, Bytes>(GuardedStream::new(stream))
+            .handshake::<_, Bytes>(stream)
     );
     poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(server) => Poll::Ready(Some(server)),

@@ -21,6 +21,7 @@ use crate::inbound::body::CallerBody;
 use crate::state::Shared;
 use crate::state::addressing::RouteMatch;
 use crate::state::{Customer, Snapshot};
+use citrix_wire::path_readings::PathReadings;
 
 use self::caller::pick_caller;
 use self::customer::pick_customer;
@@ -41,7 +42,7 @@ pub struct Admitted<'s> {
     pub(super) policy: Option<Policy<'s>>,
 }
 
-/// Admits or rejects a request, and logs the decision.
+/// Admits or rejects a request, and logs the decision. `readings` are those of its path.
 ///
 /// # Errors
 /// A 4xx reason, or `overloaded` at a limit of the caller.
@@ -49,10 +50,11 @@ pub fn admit<'s>(
     snapshot: &'s Snapshot,
     shared: &Shared,
     request: Request<CallerBody>,
+    readings: &PathReadings,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
     let (mut head, body) = request.into_parts();
-    let admitted = check(snapshot, shared, &mut head, body, exchange);
+    let admitted = check(snapshot, shared, &mut head, body, readings, exchange);
     if admitted.is_ok() {
         exchange.set_admitted();
     }
@@ -73,6 +75,7 @@ fn check<'s>(
     shared: &Shared,
     head: &mut Parts,
     mut body: CallerBody,
+    readings: &PathReadings,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
     let live = &snapshot.live;
@@ -94,9 +97,9 @@ fn check<'s>(
     reject_codings(&head.headers)?;
     reject_too_large(live, &head.headers)?;
     // The checks below depend on which customers exist; all others precede them.
-    rules::check_named_customers(snapshot, target.path(), exchange)?;
+    rules::check_named_customers(snapshot, target.path(), readings, exchange)?;
     // Before the customer is looked up: a path without a route is 404 whichever customer it names.
-    let route_match = snapshot.match_route(target, &mut head.headers)?;
+    let route_match = snapshot.match_route(target, readings, &mut head.headers)?;
     let customer = pick_customer(snapshot, &head.headers, &route_match)?;
     exchange.set_customer(&customer.id);
     let policy = rules::evaluate(
@@ -107,6 +110,11 @@ fn check<'s>(
         !body.is_end_stream(),
         exchange,
     )?;
+    if route_match.is_ambiguous {
+        let detail = "servers may read the path as that of another service; write it without escapes of its letters, \
+                      empty segments and dot segments";
+        return Err(Failure::new(Reason::BadRequest, detail));
+    }
     body.set_limits(live.limits.max_body_bytes, live.limits.body_idle_timeout);
     body.buffer_for_replay(live.limits.replay_buffer_bytes);
     Ok(Admitted {
@@ -126,6 +134,8 @@ fn target(head: &Parts) -> Result<PathAndQuery, Failure> {
     let not_a_path = || Failure::new(Reason::BadRequest, "the request target is not a path");
     match head.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => Ok(target.clone()),
+        // A pseudo-header field `:path` is never empty (RFC 9113 section 8.3.1).
+        _ if head.version == Version::HTTP_2 => Err(not_a_path()),
         // An absolute target may have no path, an origin-form one always has (RFC 9112
         // section 3.2.1).
         query if head.uri.scheme().is_some() => {

@@ -14,16 +14,17 @@ use super::pick_route::Picked;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::state::Customer;
+use crate::state::{Customer, Route};
 use crate::upstream::framing::frame;
 use citrix_wire::citrix::accept::wants_json;
-use citrix_wire::citrix::batch::{BatchTemplate, is_api_batch, is_batch};
+use citrix_wire::citrix::batch::{BatchPath, BatchTemplate};
 use citrix_wire::citrix::cvad::needs_instance_id;
 use citrix_wire::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path,
     is_gateway_only, remove_empty,
 };
-use citrix_wire::policy::path::{ParsedPath, evaluate};
+use citrix_wire::citrix::login::token_endpoint;
+use citrix_wire::path_readings::PathReadings;
 use citrix_wire::{coding, hop_by_hop, link_rewrite, path};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -81,30 +82,35 @@ pub fn prepare<'s>(
         .unwrap_or_default();
     // Without and with the base path of the upstream.
     let paths = [stripped, target.path()];
-    for path in paths {
-        reject_other_customer(&customer.id, path)?;
+    let is_plain = route_match.readings.is_empty();
+    let readings = paths.map(|path| match is_plain {
+        true => PathReadings::default(),
+        false => PathReadings::of(path),
+    });
+    let read = || {
+        let each = paths.into_iter().zip(&readings);
+        each.flat_map(|(path, readings)| readings.all(path))
+    };
+    reject_other_customer(&customer.id, read())?;
+    if !picked.destination.base_path.is_empty() {
+        reject_login(read())?;
     }
     hop_by_hop::remove_with(&mut headers, is_gateway_only);
-    let needs_site = add_citrix_fields(&mut headers, customer, paths, exchange);
+    let needs_site = add_citrix_fields(&mut headers, customer, read(), exchange);
     join_cookies(&mut headers);
     if wants_json(&headers, paths) {
         headers.insert(ACCEPT, JSON);
     }
-    if picked.route.config.rewrite_links {
-        coding::retain_decodable(&mut headers);
-        link_rewrite::add_strong_tags(&mut headers);
-    }
-    for (name, value) in &picked.route.default_headers {
-        headers.entry(name).or_insert_with(|| value.clone());
-    }
+    add_route_fields(&mut headers, picked.route);
     frame(&method, &mut headers, &body);
     exchange.set_upload(body.progress());
     let has_body = !body.is_end_stream();
-    if let Some(policy) = policy.as_mut().filter(|_| has_body) {
-        policy.expect_items(target.path(), paths.into_iter().any(is_api_batch), exchange)?;
-    }
+    let is_batch = has_body && {
+        let batch_path = batch_path(paths, &readings);
+        expect_batch(batch_path, policy.as_mut(), target.path(), exchange)?
+    };
     Ok(UpstreamRequest {
-        is_batch: has_body && paths.into_iter().any(is_batch),
+        is_batch,
         method,
         target,
         headers,
@@ -117,42 +123,98 @@ pub fn prepare<'s>(
     })
 }
 
+/// Adds the fields that a route requires, and restricts those that its link rewriting limits.
+fn add_route_fields(headers: &mut HeaderMap, route: &Route) {
+    if route.config.rewrite_links {
+        coding::retain_decodable(headers);
+        link_rewrite::add_strong_tags(headers);
+    }
+    for (name, value) in &route.default_headers {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
+}
+
 /// Rejects a path that names another customer: a route's base path may add a segment that the
 /// caller's path had not.
-fn reject_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
-    // Decoded, so that escapes hide no customer. An ambiguous path is read as written.
-    let parsed = if path.contains('%') {
-        evaluate(path).ok()
-    } else {
-        None
+fn reject_other_customer<'p>(
+    customer: &HeaderValue,
+    mut readings: impl Iterator<Item = &'p str>,
+) -> Result<(), Failure> {
+    let is_other = |reading| {
+        customer_in_service_path(reading)
+            .is_some_and(|named| !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()))
     };
-    match customer_in_service_path(parsed.as_ref().map_or(path, ParsedPath::decoded)) {
-        Some(named) if !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()) => {
-            let detail = "the path names another customer than the request";
-            Err(Failure::new(Reason::CustomerForbidden, detail))
-        }
-        _ => Ok(()),
+    if readings.any(is_other) {
+        let detail = "the path names another customer than the request";
+        return Err(Failure::new(Reason::CustomerForbidden, detail));
+    }
+    Ok(())
+}
+
+/// Rejects a path that a route's base path turns into that of a login (interface §4.5).
+fn reject_login<'p>(mut readings: impl Iterator<Item = &'p str>) -> Result<(), Failure> {
+    if readings.any(|reading| token_endpoint(reading).is_some()) {
+        let detail = "the route leads to a token endpoint, to which no login is forwarded";
+        return Err(Failure::new(Reason::BadRequest, detail));
+    }
+    Ok(())
+}
+
+/// Returns `true` if the body is a batch, whose items are read.
+///
+/// # Errors
+/// If the path only resembles that of a batch, or the caller's rules cannot be applied to the items.
+fn expect_batch(
+    batch_path: BatchPath,
+    policy: Option<&mut Policy<'_>>,
+    path: &str,
+    exchange: &mut Exchange,
+) -> Result<bool, Failure> {
+    let is_api = batch_path == BatchPath::Api;
+    if let Some(policy) = policy {
+        policy.expect_items(path, is_api, exchange)?;
+    }
+    if batch_path == BatchPath::Lookalike {
+        let detail = "the path resembles that of a $batch, whose items would keep the caller's tokens; write \
+                      /cvad/manage/$batch";
+        return Err(Failure::new(Reason::BadRequest, detail));
+    }
+    Ok(is_api)
+}
+
+/// Classifies the forwarded path, of which one form is with the base path of the upstream.
+fn batch_path(paths: [&str; 2], readings: &[PathReadings; 2]) -> BatchPath {
+    let [without, with] = [0, 1].map(|form| BatchPath::of(paths[form], &readings[form]));
+    match (without, with) {
+        (BatchPath::Lookalike, _) | (_, BatchPath::Lookalike) => BatchPath::Lookalike,
+        (BatchPath::Api, _) | (_, BatchPath::Api) => BatchPath::Api,
+        (BatchPath::Other, BatchPath::Other) => BatchPath::Other,
     }
 }
 
 /// Adds customer, site and transaction id. Returns `true` if the site is required and not known
 /// yet.
-fn add_citrix_fields(
+fn add_citrix_fields<'p>(
     headers: &mut HeaderMap,
     customer: &Customer,
-    paths: [&str; 2],
+    readings: impl Iterator<Item = &'p str>,
     exchange: &Exchange,
 ) -> bool {
-    let needs_site = add_site(headers, customer, paths);
+    let needs_site = add_site(headers, customer, readings);
     headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
     headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id().clone());
     needs_site
 }
 
-/// Adds `Citrix-InstanceId` if the service behind one of `paths` requires it: the caller's value,
-/// else the configured or discovered one. Returns `true` if the site is still to be discovered.
-fn add_site(headers: &mut HeaderMap, customer: &Customer, paths: [&str; 2]) -> bool {
-    if remove_empty(headers, &CITRIX_INSTANCE_ID) || !paths.into_iter().any(needs_instance_id) {
+/// Adds `Citrix-InstanceId` if the service behind one of the readings requires it: the caller's
+/// value, else the configured or discovered one. Returns `true` if the site is still to be
+/// discovered.
+fn add_site<'p>(
+    headers: &mut HeaderMap,
+    customer: &Customer,
+    mut readings: impl Iterator<Item = &'p str>,
+) -> bool {
+    if remove_empty(headers, &CITRIX_INSTANCE_ID) || !readings.any(needs_instance_id) {
         return false;
     }
     if let Some(site) = customer.instance_id() {

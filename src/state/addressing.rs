@@ -8,11 +8,17 @@ use crate::config::RouteTarget;
 use crate::error::{Failure, Reason};
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, is_empty};
 use citrix_wire::citrix::{legacy, services};
+use citrix_wire::path_readings::PathReadings;
 
 /// A target and the route that it matches.
 pub struct RouteMatch {
     /// The caller's target, or the current form of a retired one. Rules are evaluated on it.
     pub target: PathAndQuery,
+    /// Readings of its path. The prefix of the route is read by the gateway alone.
+    pub readings: PathReadings,
+    /// `true` if another reading of the path is a retired address, or has the limit of a route to
+    /// which the path as written does not lead.
+    pub is_ambiguous: bool,
     /// Index in [`Snapshot::routes`].
     pub route: usize,
     /// Family of retired addresses that the caller used.
@@ -23,7 +29,7 @@ impl Snapshot {
     /// Returns the route with the longest prefix of the target's path.
     ///
     /// A retired address is translated first, unless a `[[route]]` matches it; the ids in it become
-    /// header fields.
+    /// header fields. The path as written selects the upstream; every reading of it, the limit.
     ///
     /// # Errors
     /// `no_route` if no prefix matches, `customer_forbidden` if a retired address and a header name
@@ -31,6 +37,7 @@ impl Snapshot {
     pub fn match_route(
         &self,
         target: PathAndQuery,
+        readings: &PathReadings,
         headers: &mut HeaderMap,
     ) -> Result<RouteMatch, Failure> {
         let route = self.require_route(target.path())?;
@@ -40,11 +47,14 @@ impl Snapshot {
             None
         };
         let Some(current) = translated else {
-            return Ok(RouteMatch {
+            let found = RouteMatch {
                 target,
+                readings: PathReadings::default(),
+                is_ambiguous: false,
                 route,
                 retired: None,
-            });
+            };
+            return Ok(self.match_readings(found, readings));
         };
         if let Some(customer) = current
             .customer
@@ -56,11 +66,53 @@ impl Snapshot {
         if let Some(site) = current.site {
             set_site(headers, site)?;
         }
-        Ok(RouteMatch {
+        let found = RouteMatch {
             route: self.require_route(current.target.path())?,
+            readings: PathReadings::default(),
+            is_ambiguous: false,
             retired: Some(current.family),
             target: current.target,
-        })
+        };
+        Ok(self.match_readings(found, readings))
+    }
+
+    /// Adds the readings of the path; `readings` are those of the caller's. A limit that one of them
+    /// has applies.
+    fn match_readings(&self, mut found: RouteMatch, readings: &PathReadings) -> RouteMatch {
+        if readings.is_empty() {
+            return found;
+        }
+        let written = &self.routes[found.route].config;
+        let path = found.target.path();
+        let stripped = if written.strip_prefix {
+            written.prefix.len()
+        } else {
+            0
+        };
+        let (prefix, rest) = path.split_at_checked(stripped).unwrap_or(("", path));
+        found.readings = PathReadings::below(prefix, rest);
+        let mut chosen = written;
+        for reading in found.readings.normalized() {
+            let Some(route) = self.route_of(reading).filter(|route| *route != found.route) else {
+                continue;
+            };
+            let other = &self.routes[route].config;
+            let is_longer = other.prefix.len() > chosen.prefix.len();
+            if is_longer && chosen.limit.is_none() && other.forwards_like(chosen) {
+                found.route = route;
+                chosen = other;
+            } else if other.limit.is_some() && other.limit != chosen.limit {
+                found.is_ambiguous = true;
+            }
+        }
+        let is_retired = |reading: &str| {
+            let reading = PathAndQuery::try_from(reading);
+            reading.is_ok_and(|reading| legacy::translate(&reading).is_some())
+        };
+        found.is_ambiguous |= written.prefix.is_empty()
+            && found.retired.is_none()
+            && found.readings.normalized().any(is_retired);
+        found
     }
 
     /// Splits the region off the path of a regional gateway or host, if the rest is a path of the

@@ -5,6 +5,7 @@ mod client_certificates;
 mod close_notify;
 mod expect_continue;
 mod handshakes;
+mod http2_heads;
 mod idle;
 mod listeners;
 mod proxy_protocol;

@@ -34,6 +34,7 @@ mod http2_abuse;
 mod links;
 mod login;
 mod metrics;
+mod path_readings;
 mod pick_route;
 mod policies;
 mod prepare;

@@ -13,8 +13,11 @@ use citrix_auth_proxy::token::response::{self, MAX_LIFETIME};
 use citrix_auth_proxy::token::schedule::{self, Failures};
 use citrix_auth_proxy::token::status::Skew;
 use citrix_auth_proxy::token::{Outcome, Token};
+use citrix_wire::citrix::batch::BatchPath;
+use citrix_wire::citrix::login::endpoint_in;
 use citrix_wire::citrix::login::request::{self, Credentials};
 use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
+use citrix_wire::path_readings::PathReadings;
 use citrix_wire::policy::pattern::PathRules;
 use citrix_wire::policy::{Decision, Rules};
 use citrix_wire::retry_after;
@@ -121,7 +124,7 @@ pub fn retry_after(input: &[u8]) {
 }
 
 /// Checks a pattern in the first line against a path in the rest: an allowed path is within the
-/// pattern at every kind of server.
+/// pattern at every kind of server, and a login or batch at any of them is found.
 pub fn path_rules(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
@@ -129,6 +132,7 @@ pub fn path_rules(input: &[u8]) {
     let Some((pattern, path)) = text.split_once('\n') else {
         return;
     };
+    path_readings(path.split('?').next().unwrap_or_default());
     let Ok(paths) = PathRules::new([pattern]) else {
         return;
     };
@@ -144,5 +148,18 @@ pub fn path_rules(input: &[u8]) {
             None,
             "{path:?} is not within {pattern:?}"
         );
+    }
+}
+
+/// Checks that the path of a login or a batch at any kind of server is treated as such.
+fn path_readings(path: &str) {
+    let readings = PathReadings::of(path);
+    if let Some(server) = servers::first_reading(path, servers::is_login) {
+        let found = endpoint_in(path, &readings);
+        assert!(found.is_some(), "{path:?} is a login at {server}");
+    }
+    if let Some(server) = servers::first_reading(path, servers::is_batch) {
+        let found = BatchPath::of(path, &readings);
+        assert_ne!(found, BatchPath::Other, "{path:?} is a batch at {server}");
     }
 }

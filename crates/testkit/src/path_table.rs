@@ -1,5 +1,5 @@
-//! Paths with the expected decision of six rules. Used by the unit tests of the policy and, through
-//! the whole gateway, by `tests/it/policies.rs`.
+//! Paths with the expected decision of six rules, and unusual spellings of paths that the gateway
+//! treats in a special way. Used by unit tests and, through the whole gateway, by `tests/it`.
 
 use citrix_wire::policy::path::Ambiguous;
 
@@ -235,4 +235,87 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
     ("/cvad/manage/%20Machines", Ambiguous::SegmentEdge),
     ("/cvad/manage/Machines%20/1", Ambiguous::SegmentEdge),
     ("/cvad./manage/Machines", Ambiguous::SegmentEdge),
+];
+
+/// Paths that some server reads as one below `/monitorodata`, whose limit must apply.
+pub const LIMITED_SPELLINGS: &[&str] = &[
+    "//monitorodata/x",
+    "///monitorodata/x",
+    "/./monitorodata/x",
+    "/%6donitorodata/x",
+    "/%6Donitorodata",
+    "/monitorodat%61/x",
+    "/%256donitorodata/x",
+    "/MonitorOData/x",
+    "/monitorodata%2Fx",
+    "/monitorodata\\x",
+    "/\\monitorodata/x",
+    "/monitorodata;v=1/x",
+    "/monitorodata%3Bv/x",
+    "/monitorodata./x",
+    "/monitorodata%20/x",
+    "/monitorodata%00/x",
+    "/monitorodata%3Fx",
+    "/x/../monitorodata/x",
+    "/x/%2e%2e/monitorodata/x",
+    "/x/..;/monitorodata/x",
+    "/monitorodata/../x",
+    "/%2e/monitorodata/x",
+    "/%2Fmonitorodata/x",
+    "/%EF%BD%8Donitorodata/x",
+];
+
+/// Paths that some server reads as that of a login.
+pub const LOGIN_SPELLINGS: &[&str] = &[
+    "/cctrustoauth2/acme/tokens%2Fclients",
+    "/cctrustoauth2/acme/tokens%252Fclients",
+    "/cctrustoauth2/acme/tokens/clients;x",
+    "/cctrustoauth2/acme/tokens;x/clients",
+    "/cctrustoauth2/acme/tokens/clients%3Bx",
+    "/cctrustoauth2/acme/tokens/clients//",
+    "/cctrustoauth2/acme//tokens/clients",
+    "/cctrustoauth2/acme/tokens//clients",
+    "/cctrustoauth2/acme/tokens/./clients",
+    "/cctrustoauth2/acme/./tokens/clients",
+    "/cctrustoauth2/acme/tokens/clients/.",
+    "/cctrustoauth2/acme/tokens/x/../clients",
+    "/cctrustoauth2/acme/tokens/%63lients",
+    "/cctrustoauth2/acme/tokens/%2563lients",
+    "/CCTrustOAuth2/acme/Tokens/CLIENTS",
+    "/cctrustoauth2/acme/tokens\\clients",
+    "/cctrustoauth2/acme/tokens%5Cclients",
+    "/cctrustoauth2/acme/tokens/clients%20",
+    "/cctrustoauth2/acme/tokens/clients.",
+    "/cctrustoauth2/acme/tokens/clients+",
+    "/cctrustoauth2/acme/tokens/clients%00",
+    "/cctrustoauth2/acme/tokens/clients%3Fx",
+    "/cctrustoauth2/acme/tokens/clients%23x",
+    "/x/../cctrustoauth2/acme/tokens/clients",
+    "/cctrustoauth2/acme/tokens/%EF%BD%83lients",
+];
+
+/// Paths that some server reads as that of a DaaS batch, or that have a batch at a place where none
+/// is documented.
+pub const BATCH_LOOKALIKES: &[&str] = &[
+    "/cvad/manage/$%62atch",
+    "/cvad/manage/%2524batch",
+    "/cvad/manage/$batch;x",
+    "/cvad/manage/$batch%3Bx",
+    "/cvad/manage/$batch//",
+    "/cvad/manage//$batch",
+    "/cvad/manage/./$batch",
+    "/cvad/manage/$batch/.",
+    "/cvad/manage/x/../$batch",
+    "/cvad/manage/$batch.",
+    "/cvad/manage/$batch%20",
+    "/cvad/manage/$batch+",
+    "/cvad/manage/$batch%00",
+    "/cvad/manage/$batch%3Fx",
+    "/cvad/manage%2F$batch",
+    "/cvad/manage\\$batch",
+    "/cvad//manage/$batch",
+    "//cvad/manage/$batch",
+    "/%63vad/manage/$%62atch",
+    "/cvad;x/manage/$batch",
+    "/cvad/manage/Machines/$batch",
 ];

@@ -222,6 +222,40 @@ pub fn first_outside(patterns: &[&str], path: &str) -> Option<(&'static str, Vec
     })
 }
 
+/// Returns the first server whose reading of a path, in lower case, satisfies a condition.
+pub fn first_reading(path: &str, condition: impl Fn(&[String]) -> bool) -> Option<&'static str> {
+    let mut servers = SERVERS.iter();
+    let found = servers.find(|server| {
+        let segments: Vec<String> = (server.segments)(path)
+            .iter()
+            .map(|segment| segment.to_lowercase())
+            .collect();
+        condition(&segments)
+    });
+    found.map(|server| server.name)
+}
+
+/// Returns `true` for a path below `/monitorodata`.
+pub fn is_limited(segments: &[String]) -> bool {
+    segments.first().is_some_and(|name| name == "monitorodata")
+}
+
+/// Returns `true` for the path of a login.
+pub fn is_login(segments: &[String]) -> bool {
+    let [.., customer, tokens, clients] = segments else {
+        return false;
+    };
+    !customer.trim().is_empty() && tokens == "tokens" && clients == "clients"
+}
+
+/// Returns `true` for the path of a DaaS batch.
+pub fn is_batch(segments: &[String]) -> bool {
+    let [cvad, manage, .., last] = segments else {
+        return false;
+    };
+    cvad == "cvad" && manage == "manage" && last == "$batch"
+}
+
 /// Returns `true` if a pattern covers segments. Tries every possibility: slow, but obviously
 /// correct.
 pub fn inside(pattern: &[String], segments: &[String]) -> bool {

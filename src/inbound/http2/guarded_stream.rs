@@ -1,22 +1,31 @@
-//! The byte stream of an HTTP/2 connection behind its [`TrailerGuard`].
+//! The byte stream of an HTTP/2 connection behind its [`FrameGuard`].
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::inbound::stream::Stream;
-use citrix_wire::trailer_guard::TrailerGuard;
+use citrix_wire::frame_guard::FrameGuard;
 
 /// Bytes read at once to complete the header of a frame.
 const SHORT_READ: usize = 1024;
 
-/// A stream whose trailers `h2` checks completely.
+/// Streams with a fragment in `:path` that `h2` has not returned yet. More end the connection.
+const MAX_FRAGMENTS: usize = 1000;
+
+/// Streams whose `:path` has a fragment, in ascending order.
+pub(super) type Fragments = Rc<RefCell<Vec<u32>>>;
+
+/// A stream whose requests are checked where `h2` is lenient.
 pub(super) struct GuardedStream {
     stream: Stream,
-    guard: TrailerGuard,
+    guard: FrameGuard,
+    fragments: Fragments,
     /// Scanned bytes that are not returned yet.
     scanned: BytesMut,
     /// The first bytes of a frame's header.
@@ -24,10 +33,11 @@ pub(super) struct GuardedStream {
 }
 
 impl GuardedStream {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, fragments: Fragments) -> Self {
         Self {
             stream,
-            guard: TrailerGuard::default(),
+            guard: FrameGuard::default(),
+            fragments,
             scanned: BytesMut::new(),
             partial: BytesMut::new(),
         }
@@ -45,6 +55,19 @@ impl GuardedStream {
             }
         }
         self.partial = bytes;
+    }
+
+    /// Reports the streams with a fragment that were scanned.
+    fn report_fragments(&mut self) -> io::Result<()> {
+        let found = self.guard.fragments();
+        if !found.is_empty() {
+            let mut fragments = self.fragments.borrow_mut();
+            fragments.append(found);
+            if fragments.len() > MAX_FRAGMENTS {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+        Ok(())
     }
 
     /// Reads into `buf` and scans there; most reads end with a frame.
@@ -103,12 +126,14 @@ impl AsyncRead for GuardedStream {
             }
             if this.partial.is_empty() {
                 ready!(this.poll_read_directly(cx, buf))?;
+                this.report_fragments()?;
                 let ended = this.partial.is_empty() && this.scanned.is_empty();
                 if ended || buf.filled().len() > before {
                     return Poll::Ready(Ok(()));
                 }
             } else {
                 ready!(this.poll_read_after_partial(cx))?;
+                this.report_fragments()?;
             }
         }
     }

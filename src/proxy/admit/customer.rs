@@ -6,7 +6,7 @@ use super::rules::UNKNOWN_CUSTOMER;
 use crate::error::{Failure, Reason};
 use crate::state::addressing::RouteMatch;
 use crate::state::{Customer, Snapshot};
-use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_path, is_empty};
+use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_readings, is_empty};
 
 /// Returns the customer that `Citrix-CustomerId`, the old `Customer` field or the path names, else
 /// the default one. An empty field counts as absent.
@@ -25,7 +25,8 @@ pub(super) fn pick_customer<'s>(
         .flat_map(|name| headers.get_all(name))
         .filter(|value| !is_empty(value))
         .map(HeaderValue::as_bytes);
-    let in_path = customers_in_path(route_match.target.path()).map(str::as_bytes);
+    let in_path =
+        customers_in_readings(route_match.target.path(), &route_match.readings).map(str::as_bytes);
     let mut named = in_headers.chain(in_path);
     let Some(first) = named.next() else {
         return snapshot.customers.default().ok_or_else(|| {

@@ -10,7 +10,8 @@ use crate::exchange::Exchange;
 use crate::limit::caller::CallerLimitExceeded;
 use crate::state::Snapshot;
 use citrix_wire::citrix::batch::BatchItem;
-use citrix_wire::citrix::headers::customers_in_path;
+use citrix_wire::citrix::headers::customers_in_readings;
+use citrix_wire::path_readings::PathReadings;
 use citrix_wire::policy::batch::{MAX_BASE_LENGTH, batch_base, evaluate_items};
 use citrix_wire::policy::path::Ambiguous;
 use citrix_wire::policy::{Decision, Restriction};
@@ -32,13 +33,14 @@ const ITEMS_PER_YIELD: usize = 100;
 pub(super) fn check_named_customers(
     snapshot: &Snapshot,
     path: &str,
+    readings: &PathReadings,
     exchange: &Exchange,
 ) -> Result<(), Failure> {
     let Some((caller, _)) = exchange.caller().and_then(|index| snapshot.caller(index)) else {
         return Ok(());
     };
     if caller.mode == Mode::Enforce
-        && !customers_in_path(path).all(|named| caller.rules.allows_customer(named))
+        && !customers_in_readings(path, readings).all(|named| caller.rules.allows_customer(named))
     {
         return Err(Failure::new(Reason::CustomerForbidden, UNKNOWN_CUSTOMER)
             .with_source(Restriction::Customers));

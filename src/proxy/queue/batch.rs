@@ -20,6 +20,7 @@ use crate::proxy::prepare::UpstreamRequest;
 use crate::state::Shared;
 use citrix_wire::citrix::batch::BatchBody;
 use citrix_wire::link_rewrite::strip_content_metadata;
+use citrix_wire::policy::batch::check_item;
 
 /// Bytes of one batch. Items have a few hundred.
 const MAX_BATCH: usize = 4 * 1024 * 1024;
@@ -81,10 +82,22 @@ async fn read(
     if let Some(policy) = &request.policy {
         policy.evaluate_items(batch.items(), exchange).await?;
     }
+    reject_misdirected(&batch)?;
     strip_content_metadata(&mut request.headers);
     request.headers.remove(TRANSFER_ENCODING);
     request.body = CallerBody::placeholder();
     request.batch = Some(Box::new(batch.into_template()));
+    Ok(())
+}
+
+/// Rejects a batch with an item that must not get a token.
+fn reject_misdirected(batch: &BatchBody) -> Result<(), Failure> {
+    for (index, item) in batch.items().iter().enumerate() {
+        if let Err(ambiguity) = check_item(item) {
+            let detail = format!("item {index} of the batch, counted from 0: {ambiguity}");
+            return Err(Failure::new(Reason::BadRequest, detail));
+        }
+    }
     Ok(())
 }
 

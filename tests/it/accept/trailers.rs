@@ -6,17 +6,17 @@ use tokio::net::TcpStream;
 use crate::harness::{Gateway, OK, Upstream, within_timeout};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const CONTINUATION: u8 = 9;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 /// POST, http, / and `:authority: localhost`; the last is added to the dynamic table.
 const POST: &[u8] = b"\x83\x86\x84\x41\x09localhost";
 
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).unwrap();
     [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
 }
@@ -24,15 +24,23 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 /// Sends a request with these trailers in two writes, split at `split` bytes from the end. Returns
 /// `Ok` with the status as HPACK encodes it, or the error code of the stream or connection.
 async fn outcome(gateway: &Gateway, trailers: &[Vec<u8>], split: usize) -> Result<u8, u32> {
-    let mut socket = TcpStream::connect(gateway.address()).await.unwrap();
-    socket.set_nodelay(true).unwrap();
-    let bytes = [
-        PREFACE.to_vec(),
+    let frames = [
         frame(HEADERS, END_HEADERS, 1, POST),
         frame(0, 0, 1, b"body"),
         trailers.concat(),
-    ]
-    .concat();
+    ];
+    first_outcome(gateway, &frames.concat(), split).await
+}
+
+/// Sends frames in two writes, split at `split` bytes from the end. Returns the first outcome.
+pub(super) async fn first_outcome(
+    gateway: &Gateway,
+    frames: &[u8],
+    split: usize,
+) -> Result<u8, u32> {
+    let mut socket = TcpStream::connect(gateway.address()).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let bytes = [PREFACE, frames].concat();
     let (first, second) = bytes.split_at(bytes.len() - split);
     socket.write_all(first).await.unwrap();
     tokio::task::yield_now().await;

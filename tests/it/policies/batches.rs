@@ -224,11 +224,13 @@ async fn batch_with_unreadable_items_is_rejected() {
                 .contains("cannot be read"),
             "{path}: {problem}"
         );
-        assert_eq!(
-            post(&gateway, "free", path, fields, body).await.status(),
-            200,
-            "{path}"
-        );
+        let response = post(&gateway, "free", path, fields, body).await;
+        if path.contains("Machines") {
+            // No batch is documented there.
+            response.problem(400, "bad_request");
+            continue;
+        }
+        assert_eq!(response.status(), 200, "{path}");
         upstream.request().await;
     }
     for body in [

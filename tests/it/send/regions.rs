@@ -315,7 +315,7 @@ async fn redirect_to_another_path_login_or_batch_is_not_followed() {
         ("/accessSecurity/x", "/x"),
         ("/accessSecurity/x", "/cctrustoauth2/acme/tokens/clients"),
         ("/cctrustoauth2/tokens", "/cctrustoauth2/tokens"),
-        ("/x/tokens%2Fclients", "/x/tokens%2Fclients"),
+        ("/x/tokens/clients/y", "/x/tokens/clients/y"),
         ("/cvad/manage/me", "/cvad/manage/$batch"),
         ("/monitorodata/$batch", "/monitorodata/$batch"),
         ("/x/%24batch", "/y/%24batch"),

@@ -21,16 +21,48 @@ use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 
 use super::{AuthorizationScheme, legacy};
+use crate::path_readings::PathReadings;
 
 /// Maximum number of items. Citrix documents no limit; a token in each of these adds 20 MB to a
 /// small batch.
 pub const MAX_ITEMS: usize = 10_000;
 
-/// Returns `true` if a path in the form in which Citrix receives it is that of a batch: below
-/// CVAD's management API or, on direct hosts, the orchestration API.
-pub fn is_batch(path: &str) -> bool {
+/// The kind of a path in the form in which Citrix receives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchPath {
+    /// Not that of a batch of CVAD.
+    Other,
+    /// That of a batch, in every reading.
+    Api,
+    /// One that a server may read as that of a batch, or a batch at a place where none is
+    /// documented. It must not be forwarded with a body: its tokens would be the caller's.
+    Lookalike,
+}
+
+impl BatchPath {
+    /// Classifies a path by its readings.
+    pub fn of(path: &str, readings: &PathReadings) -> Self {
+        let mut all = readings.with(path);
+        let depth = |path: &str| path.strip_suffix('/').unwrap_or(path).matches('/').count();
+        if all
+            .clone()
+            .all(|reading| is_api_batch(reading) && depth(reading) == depth(path))
+        {
+            Self::Api
+        } else if all.any(is_batch) {
+            Self::Lookalike
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Returns `true` if a path is that of a batch: below CVAD's management API or, on direct hosts,
+/// the orchestration API.
+fn is_batch(path: &str) -> bool {
     let operation = path
-        .trim_end_matches('/')
+        .strip_suffix('/')
+        .unwrap_or(path)
         .rsplit('/')
         .next()
         .unwrap_or_default();
@@ -46,7 +78,7 @@ pub fn is_batch(path: &str) -> bool {
 /// Returns `true` if the path is that of a batch directly below the API, so that the base of its
 /// items is certain. On direct hosts a version, the customer and the site may precede `$batch`. No
 /// deeper batch of Citrix is documented.
-pub fn is_api_batch(path: &str) -> bool {
+fn is_api_batch(path: &str) -> bool {
     const MAX_SEGMENTS: [(&str, usize); 2] = [("/cvad/manage", 1), (legacy::ORCHESTRATION, 4)];
     let segments = |rest: &str| {
         rest.split('/')

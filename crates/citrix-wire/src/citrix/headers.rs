@@ -6,6 +6,7 @@ use super::legacy;
 use crate::hop_by_hop;
 use crate::lookalikes::is_lookalike;
 use crate::path::first_segment;
+use crate::path_readings::PathReadings;
 
 /// Customer of a request; required by every service of the API gateway.
 pub const CITRIX_CUSTOMER_ID: HeaderName = HeaderName::from_static("citrix-customerid");
@@ -175,11 +176,31 @@ pub fn customer_in_path(path: &str) -> Option<&str> {
 
 /// Returns all customers that a caller's path names: that of a direct host, and that of a service
 /// on it.
-pub fn customers_in_path(path: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn customers_in_path(path: &str) -> impl Iterator<Item = &str> {
     let of_service = first_segment(path)
         .filter(|(service, _)| service.eq_ignore_ascii_case("direct"))
         .and_then(|(_, rest)| customer_in_service_path(first_segment(rest)?.1));
     customer_in_path(path).into_iter().chain(of_service)
+}
+
+/// Returns the customers that a path names in its readings. Prefixes of the gateway have a meaning
+/// only as written, since the gateway itself reads them.
+pub fn customers_in_readings<'r>(
+    path: &'r str,
+    readings: &'r PathReadings,
+) -> impl Iterator<Item = &'r str> {
+    let service = |path: &'r str| first_segment(path).map(|(service, _)| service);
+    let written = service(path).unwrap_or_default();
+    readings.all(path).flat_map(move |reading| {
+        let is_written =
+            service(reading).is_some_and(|service| service.eq_ignore_ascii_case(written));
+        let (whole, behind) = if is_written {
+            (Some(reading), None)
+        } else {
+            (None, customer_in_service_path(reading))
+        };
+        whole.into_iter().flat_map(customers_in_path).chain(behind)
+    })
 }
 
 /// Returns the customer that a path names in the form in which Citrix receives it.
@@ -257,6 +278,31 @@ mod tests {
         retain_response_trailers(&mut trailers);
         let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, kept);
+    }
+
+    #[test]
+    fn customers_are_found_in_every_reading() {
+        for (path, expected) in [
+            ("/catalogservice/acme/x", &["acme"][..]),
+            ("/catalogservice/%61cme/x", &["acme"]),
+            ("/%63atalogservice/acme/x", &["acme"]),
+            ("//catalogservice/acme", &["acme"]),
+            ("/x/../catalogservice/acme/y", &["acme"]),
+            ("/catalogservice/acme;x", &["acme"]),
+            (
+                "/direct/acme/catalogservice/con%74oso",
+                &["acme", "contoso"],
+            ),
+            // Prefixes in another spelling mean nothing to the gateway.
+            ("/%63lassic/registry/acme", &[]),
+            ("//direct/acme/x", &[]),
+            ("/classic%2Fregistry/acme", &[]),
+        ] {
+            let readings = PathReadings::of(path);
+            let mut found: Vec<_> = customers_in_readings(path, &readings).collect();
+            found.dedup();
+            assert_eq!(found, expected, "{path}");
+        }
     }
 
     #[test]

@@ -5,13 +5,25 @@ pub mod request;
 pub mod response;
 
 use super::TokenDialect;
+use crate::path_readings::PathReadings;
 use crate::percent;
+
+/// Returns the kind of token endpoint that a path addresses in one of its readings, so that no
+/// request that a Citrix server may treat as a login is forwarded.
+pub fn endpoint_in(path: &str, readings: &PathReadings) -> Option<TokenDialect> {
+    // Some servers keep a segment that others drop: it is a customer to them.
+    let is_bare = |reading: &str| reading.eq_ignore_ascii_case("/tokens/clients");
+    token_endpoint(path).or_else(|| {
+        readings.normalized().find_map(|reading| {
+            token_endpoint(reading).or_else(|| is_bare(reading).then_some(TokenDialect::Trust))
+        })
+    })
+}
 
 /// Returns the kind of token endpoint that a path addresses: any path that ends with
 /// `/{customer}/tokens/clients`, [`TokenDialect::Oauth2`] if `/cctrustoauth2` precedes it.
 ///
-/// Case, escapes and a trailing slash are ignored, so that no request that a Citrix server may
-/// treat as a login is forwarded.
+/// Case, escapes and a trailing slash are ignored.
 pub fn token_endpoint(path: &str) -> Option<TokenDialect> {
     let mut segments = path.strip_suffix('/').unwrap_or(path).rsplit('/');
     let matches = is(segments.next()?, "clients") && is(segments.next()?, "tokens");

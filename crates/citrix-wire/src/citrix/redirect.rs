@@ -3,7 +3,7 @@
 use super::headers::customer_in_service_path;
 use super::login::token_endpoint;
 use crate::path::{covers, first_segment};
-use crate::percent;
+use crate::path_readings::PathReadings;
 
 /// Returns `true` if a request may be sent to `new` in place of `old`: the same path behind the
 /// service, which only the service's own segment may replace; no login and no batch, which the
@@ -39,21 +39,16 @@ fn is_plain(segment: &str) -> bool {
 
 /// Returns `true` if a server may read the path as that of a login or a batch.
 fn is_special(path: &str) -> bool {
-    let decoded = percent::decode_lossy(path);
-    let mut before = "";
-    for segment in decoded.split(['/', '\\']) {
-        let name = segment.split(';').next().unwrap_or_default().trim();
-        if name.is_empty() || name == "." {
-            continue;
-        }
-        let is = |word: &str| name.eq_ignore_ascii_case(word);
-        let ends_login = is("clients") && before.eq_ignore_ascii_case("tokens");
-        if ends_login || is("cctrustoauth2") || is("$batch") || is("..") {
-            return true;
-        }
-        before = name;
-    }
-    token_endpoint(path).is_some()
+    PathReadings::of(path).with(path).any(|reading| {
+        let mut before = "";
+        token_endpoint(reading).is_some()
+            || reading.split('/').any(|name| {
+                let is = |word: &str| name.eq_ignore_ascii_case(word);
+                let ends_login = is("clients") && before.eq_ignore_ascii_case("tokens");
+                before = name;
+                ends_login || is("cctrustoauth2") || is("$batch") || is("..")
+            })
+    })
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use http::uri::PathAndQuery;
 
 use super::path::{Ambiguous, ParsedPath, evaluate, segments};
 use super::{Decision, Rules};
+use crate::citrix::batch::BatchItem;
 use crate::citrix::headers::customer_in_service_path;
 use crate::citrix::legacy;
+use crate::path_readings::PathReadings;
 
 /// Maximum length of a batch's base in bytes, since it is prepended to each item. Citrix's have
 /// about a hundred.
@@ -21,6 +23,41 @@ pub fn batch_base(path: &str) -> Option<&str> {
     // An unambiguous path has no escaped slash.
     let path = path.strip_suffix('/').unwrap_or(path);
     path.rfind('/').map(|end| &path[..end])
+}
+
+/// Rejects an item that must not get a token, whatever the caller's rules: its URL may lead to
+/// another host, it may be a batch whose items are not read, or its header fields may change its
+/// path or host.
+///
+/// # Errors
+/// The reason.
+pub fn check_item(item: &BatchItem) -> Result<(), Ambiguous> {
+    if item.has_misleading_fields {
+        return Err(Ambiguous::MisleadingField);
+    }
+    // URL parsers drop tabs and line ends, and what precedes the first visible character.
+    let url: String = item
+        .relative_url
+        .trim_start_matches(|character| character <= ' ')
+        .replace(['\t', '\n', '\r'], "");
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let is_slash = |character: char| matches!(character, '/' | '\\');
+    let relative = path.strip_prefix(is_slash).unwrap_or(path);
+    let first = relative.split(is_slash).next().unwrap_or_default();
+    let is_authority = relative.len() < path.len() && relative.starts_with(is_slash);
+    if is_authority || first.contains(':') {
+        return Err(Ambiguous::AbsoluteItem);
+    }
+    let rooted = format!("/{relative}");
+    let ends_batch = |reading: &str| {
+        segments(reading)
+            .last()
+            .is_some_and(|name| name.eq_ignore_ascii_case("$batch"))
+    };
+    if PathReadings::of(&rooted).with(&rooted).any(ends_batch) {
+        return Err(Ambiguous::NestedBatch);
+    }
+    Ok(())
 }
 
 /// Evaluates items, each a method and a relative URL, and returns the first decision other than

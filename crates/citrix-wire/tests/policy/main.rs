@@ -11,3 +11,4 @@ mod bypasses;
 mod paths;
 mod pattern;
 mod property;
+mod spellings;

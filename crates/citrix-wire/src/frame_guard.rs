@@ -1,9 +1,12 @@
-//! Makes the `h2` crate reject pseudo-header fields in request trailers (RFC 9113 section 8.1).
+//! Finds malformed requests that the `h2` crate accepts: pseudo-header fields in trailers (RFC 9113
+//! section 8.1), and a fragment in `:path` (section 8.3.1).
 //!
-//! `h2` drops such fields and passes the rest of the trailers. It does reject a pseudo-header field
+//! `h2` drops pseudo-header fields and passes the rest of the trailers. It does reject a pseudo-header field
 //! after a regular one. The guard therefore inserts a regular field at the start of each block of
 //! trailers: one byte, which refers to the static table and leaves the dynamic one unchanged, so no
-//! field has to be decoded.
+//! field has to be decoded. A fragment, which `h2` drops as well, is reported by its stream.
+
+use crate::header_block::BlockScanner;
 
 /// `host` without a value (RFC 7541 section 6.1 and appendix A), which no trailers may have.
 const MARKER: u8 = 0x80 | 38;
@@ -11,10 +14,11 @@ const MARKER: u8 = 0x80 | 38;
 const PREFACE_LENGTH: u32 = 24;
 const FRAME_HEADER_LENGTH: usize = 9;
 const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// The result of [`TrailerGuard::scan`].
+/// The result of [`FrameGuard::scan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scanned {
     /// The number of bytes that may be passed. Fewer than all if a byte is to be inserted, or if
@@ -26,10 +30,14 @@ pub struct Scanned {
 
 /// Follows the frames that a client sends on one connection.
 #[derive(Debug)]
-pub struct TrailerGuard {
+pub struct FrameGuard {
     position: Position,
     /// The stream of the last request.
     last_stream: u32,
+    /// The header block of a request that is not complete.
+    block: Option<BlockScanner>,
+    /// Streams whose `:path` has a fragment.
+    fragments: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +45,19 @@ enum Position {
     FrameHeader,
     /// In the payload of a frame, or in the preface, with this many bytes left.
     Payload(u32),
+    /// Before the length of padding of a request's HEADERS.
+    PadLength {
+        left: u32,
+        skip: u32,
+    },
+    /// In a frame with fields of a request.
+    Head {
+        left: u32,
+        /// Bytes before the fields: the priority.
+        skip: u32,
+        /// Bytes after the fields.
+        padding: u32,
+    },
     /// Before the fields of trailers.
     Trailers {
         left: u32,
@@ -47,16 +68,18 @@ enum Position {
     },
 }
 
-impl Default for TrailerGuard {
+impl Default for FrameGuard {
     fn default() -> Self {
         Self {
             position: Position::Payload(PREFACE_LENGTH),
             last_stream: 0,
+            block: None,
+            fragments: Vec::new(),
         }
     }
 }
 
-impl TrailerGuard {
+impl FrameGuard {
     /// Scans the next bytes, and changes the length of a frame into which a byte is to be inserted.
     pub fn scan(&mut self, bytes: &mut [u8]) -> Scanned {
         let mut at = 0;
@@ -79,6 +102,16 @@ impl TrailerGuard {
                         self.position = Position::FrameHeader;
                     }
                 }
+                Position::PadLength { left, skip } => {
+                    self.position = Position::Head {
+                        left: *left - 1,
+                        skip: *skip,
+                        padding: u32::from(rest[0]),
+                    };
+                    at += 1;
+                    self.end_head_frame();
+                }
+                Position::Head { .. } => at += self.scan_head(&bytes[at..]),
                 Position::Trailers { left, .. } if *left == 0 => return self.insert(at),
                 Position::Trailers {
                     left,
@@ -124,6 +157,67 @@ impl TrailerGuard {
         }
     }
 
+    /// Returns the streams whose `:path` has a fragment, in ascending order. The caller removes
+    /// those that it has seen.
+    pub fn fragments(&mut self) -> &mut Vec<u32> {
+        &mut self.fragments
+    }
+
+    /// Scans a part of a frame with fields of a request. Returns its length.
+    fn scan_head(&mut self, bytes: &[u8]) -> usize {
+        let Position::Head {
+            left,
+            skip,
+            padding,
+        } = &mut self.position
+        else {
+            return 0;
+        };
+        let length = if *skip > 0 {
+            bytes.len().min(*skip as usize)
+        } else {
+            bytes.len().min(*left as usize)
+        };
+        let part = u32::try_from(length).unwrap_or(*left);
+        if *skip > 0 {
+            *skip -= part;
+        } else if let Some(block) = &mut self.block {
+            let fields = length.min(left.saturating_sub(*padding) as usize);
+            block.scan(&bytes[..fields]);
+        }
+        *left = left.saturating_sub(part);
+        self.end_head_frame();
+        length
+    }
+
+    /// Leaves a frame with fields of a request once it is complete.
+    fn end_head_frame(&mut self) {
+        let Position::Head { left: 0, .. } = self.position else {
+            return;
+        };
+        self.position = Position::FrameHeader;
+        if let Some(block) = &self.block
+            && block.has_fragment()
+            && self.fragments.last() != Some(&self.last_stream)
+        {
+            self.fragments.push(self.last_stream);
+        }
+    }
+
+    /// Enters HEADERS that begin a request, or CONTINUATION of them.
+    fn enter_head(&mut self, left: u32, flags: u8) {
+        let skip = 5 * u32::from(flags & PRIORITY != 0);
+        self.position = if flags & PADDED != 0 {
+            Position::PadLength { left, skip }
+        } else {
+            Position::Head {
+                left,
+                skip,
+                padding: 0,
+            }
+        };
+    }
+
     fn enter_frame(&mut self, header: &mut [u8; FRAME_HEADER_LENGTH]) {
         let [high, middle, low, kind, flags, stream @ ..] = *header;
         let length = u32::from_be_bytes([0, high, middle, low]);
@@ -131,13 +225,21 @@ impl TrailerGuard {
             0 => Position::FrameHeader,
             _ => Position::Payload(length),
         };
+        if kind == CONTINUATION && length > 0 && self.block.is_some() {
+            self.enter_head(length, 0);
+        }
         if kind != HEADERS {
             return;
         }
+        self.block = None;
         // The first bit is reserved.
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         if stream > self.last_stream {
             self.last_stream = stream;
+            self.block = Some(BlockScanner::default());
+            if length > 0 {
+                self.enter_head(length, flags);
+            }
             return;
         }
         let skip = u32::from(flags & PADDED != 0) + 5 * u32::from(flags & PRIORITY != 0);
@@ -161,6 +263,7 @@ mod tests {
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const END: u8 = 0x5;
+    const END_HEADERS: u8 = 0x4;
 
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).unwrap();
@@ -169,7 +272,7 @@ mod tests {
 
     /// Returns what is passed when `bytes` arrive in portions of `size`.
     fn passed(bytes: &[u8], size: usize) -> Vec<u8> {
-        let mut guard = TrailerGuard::default();
+        let mut guard = FrameGuard::default();
         let (mut passed, mut held) = (Vec::new(), Vec::new());
         for portion in bytes.chunks(size) {
             held.extend_from_slice(portion);
@@ -232,6 +335,45 @@ mod tests {
                     "{block:?}, {size}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn rfc9113_8_3_1_fragment_in_path_is_reported_by_its_stream() {
+        let path = b"\x82\x86\x44\x04/a#b";
+        let (first, second) = path.split_at(5);
+        let bytes = [
+            PREFACE.to_vec(),
+            request(1),
+            frame(HEADERS, END, 3, path),
+            frame(
+                HEADERS,
+                END | PADDED,
+                5,
+                &[&[3], &path[..], b"\0\0\0"].concat(),
+            ),
+            frame(HEADERS, END | PRIORITY, 7, &[&[0; 5], &path[..]].concat()),
+            frame(HEADERS, 1 | PADDED, 9, &[&[2], first, b"\0\0"].concat()),
+            frame(CONTINUATION, END_HEADERS, 9, second),
+            frame(HEADERS, END, 11, b"\x84\x00\x03x-a\x02/#"),
+            // Padding that looks like a path.
+            frame(
+                HEADERS,
+                END | PADDED,
+                13,
+                &[&[8], &b"\x84"[..], path].concat(),
+            ),
+            frame(0, 1, 1, path),
+        ]
+        .concat();
+        for size in [1, 2, 7, 1000] {
+            let (mut guard, mut held) = (FrameGuard::default(), Vec::new());
+            for portion in bytes.chunks(size) {
+                held.extend_from_slice(portion);
+                let scanned = guard.scan(&mut held);
+                held.drain(..scanned.permitted);
+            }
+            assert_eq!(*guard.fragments(), [3, 5, 7, 9], "{size}");
         }
     }
 

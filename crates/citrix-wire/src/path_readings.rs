@@ -1,0 +1,265 @@
+//! The ways in which servers may read a path.
+//!
+//! A path is forwarded as it was written, and servers differ in what they make of `%2F`, `//`,
+//! `/./`, `..`, `\`, `;` and the like. A decision that protects something, such as a limit or the
+//! replacement of a token, therefore holds for every reading: each is decoded and normalized. Nearly
+//! every path has only one, the path itself.
+
+use std::borrow::Cow;
+
+use icu_normalizer::ComposingNormalizerBorrowed;
+
+use crate::percent;
+
+/// The normalized readings of a path. Empty, without an allocation, for a path that all servers read
+/// as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathReadings(Vec<String>);
+
+impl PathReadings {
+    /// Returns the readings of `path`: decoded once or completely, up to the first `?`, `#` or NUL or
+    /// beyond, with `..` resolved or kept; without empty segments, parameters, and the spaces and
+    /// dots that Windows drops.
+    pub fn of(path: &str) -> Self {
+        if is_plain(path) {
+            return Self::default();
+        }
+        let mut readings = Vec::new();
+        for decoded in [percent::decode_lossy(path), decode_completely(path)] {
+            let shown = decoded.split(['?', '#', '\0']).next().unwrap_or_default();
+            for text in [decoded.as_str(), shown] {
+                for dots in Dots::of(text) {
+                    for separators in separators_in(text) {
+                        let reading = normalize(text, separators, *dots);
+                        if !readings.contains(&reading) {
+                            readings.push(reading);
+                        }
+                    }
+                }
+            }
+        }
+        Self(readings)
+    }
+
+    /// Returns the readings of a path below `prefix`, from those of `rest`, the path behind it.
+    pub fn below(prefix: &str, rest: &str) -> Self {
+        let mut readings = Self::of(rest);
+        for reading in &mut readings.0 {
+            reading.insert_str(0, prefix);
+        }
+        readings
+    }
+
+    /// Returns `true` if all servers read the path as it was written.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the normalized readings.
+    pub fn normalized(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Returns the normalized readings, or `written` if all servers read it alike.
+    pub fn all<'r>(&'r self, written: &'r str) -> impl Iterator<Item = &'r str> + Clone {
+        let only = self.is_empty().then_some(written);
+        only.into_iter().chain(self.normalized())
+    }
+
+    /// Returns the path as written and its normalized readings.
+    pub fn with<'r>(&'r self, written: &'r str) -> impl Iterator<Item = &'r str> + Clone {
+        std::iter::once(written).chain(self.normalized())
+    }
+}
+
+/// No meaning in any reading.
+const PLAIN: u8 = 0;
+const SLASH: u8 = 1;
+/// A meaning only at an edge of a segment.
+const EDGE: u8 = 2;
+/// A meaning anywhere.
+const SPECIAL: u8 = 4;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [SPECIAL; 256];
+    let mut byte = 0x21_u8;
+    while byte < 0x7f {
+        classes[byte as usize] = match byte {
+            b'/' => SLASH,
+            b'.' | b'+' => EDGE,
+            b'%' | b'\\' | b';' | b'?' | b'#' => SPECIAL,
+            _ => PLAIN,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// Returns `true` if a path has one reading. One pass, since every request takes it.
+fn is_plain(path: &str) -> bool {
+    let mut before = PLAIN;
+    for byte in path.bytes() {
+        let class = CLASSES[usize::from(byte)];
+        if class != PLAIN {
+            let is_edge = before != PLAIN && (before | class) & SLASH != 0;
+            if class == SPECIAL || is_edge {
+                return false;
+            }
+        }
+        before = class;
+    }
+    before != EDGE
+}
+
+/// Decodes escapes until none is left, as a chain of servers may, and maps characters that some
+/// servers replace by ASCII: compatibility forms, other slashes, zero-width spaces.
+fn decode_completely(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    for byte in path.bytes() {
+        bytes.push(byte);
+        // A decoded byte may complete another escape.
+        while let [.., b'%', high, low] = bytes[..]
+            && let Some(decoded) = crate::hex::byte([high, low])
+        {
+            bytes.truncate(bytes.len() - 3);
+            bytes.push(decoded);
+        }
+        // Overlong UTF-8 of an ASCII character.
+        if let [.., first @ (0xc0 | 0xc1), second @ 0x80..0xc0] = bytes[..] {
+            bytes.truncate(bytes.len() - 2);
+            bytes.push((first & 1) << 6 | second & 0x3f);
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    if text.is_ascii() {
+        return text.into_owned();
+    }
+    let folded: String = text.chars().filter_map(fold).collect();
+    match ComposingNormalizerBorrowed::new_nfkc().normalize(&folded) {
+        Cow::Borrowed(_) => folded,
+        Cow::Owned(normalized) => normalized,
+    }
+}
+
+fn fold(character: char) -> Option<char> {
+    match character {
+        '\u{2044}' | '\u{2215}' => Some('/'),
+        '\u{2216}' => Some('\\'),
+        '\u{200b}' => None,
+        other => Some(other),
+    }
+}
+
+/// The treatment of `..`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dots {
+    Kept,
+    /// Removed with the segment before, whatever that is.
+    Resolved,
+    /// Removed with the segment before that some server does not drop.
+    ResolvedAfterDrops,
+}
+
+impl Dots {
+    /// Returns the treatments that make a difference for a text.
+    fn of(text: &str) -> &'static [Self] {
+        const ALL: &[Dots] = &[Dots::Kept, Dots::Resolved, Dots::ResolvedAfterDrops];
+        if text.contains("..") { ALL } else { &ALL[..1] }
+    }
+}
+
+/// Returns the sets of characters at which servers split a text, if they make a difference.
+fn separators_in(text: &str) -> &'static [&'static [char]] {
+    const ALL: &[&[char]] = &[&['/', '\\'], &['/']];
+    if text.contains('\\') { ALL } else { &ALL[..1] }
+}
+
+/// Returns the path of a decoded text's segments.
+fn normalize(text: &str, separators: &[char], dots: Dots) -> String {
+    let mut path = String::with_capacity(text.len());
+    for segment in text.split(separators) {
+        let bare = segment.split(';').next().unwrap_or_default();
+        let trimmed = bare
+            .trim_start_matches([' ', '+'])
+            .trim_end_matches([' ', '.', '+']);
+        let name = match bare {
+            ".." if dots == Dots::Kept => bare,
+            ".." => {
+                path.truncate(path.rfind('/').unwrap_or_default());
+                continue;
+            }
+            "." => continue,
+            _ if !trimmed.is_empty() => trimmed,
+            // Dropped by some servers only.
+            _ if dots == Dots::Resolved => segment,
+            _ => continue,
+        };
+        if !name.is_empty() {
+            path.push('/');
+            path.push_str(name);
+        }
+    }
+    if path.is_empty() {
+        path.push('/');
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_that_servers_read_alike_has_one_reading() {
+        for path in [
+            "/",
+            "/a/b/",
+            "/cvad/manage/$batch",
+            "/cvad/manage/Machines/vm1.example.net",
+            "/monitorodata/Machines(1)/$count",
+            "/a/C++x/~u/@b,c='d'&e=f!*:",
+        ] {
+            let readings = PathReadings::of(path);
+            assert!(readings.is_empty(), "{path}: {readings:?}");
+        }
+    }
+
+    #[test]
+    fn every_reading_of_a_path_is_found() {
+        let cases: [(&str, &[&str]); 21] = [
+            ("//a", &["/a"]),
+            ("/./a//b/.", &["/a/b"]),
+            ("/%61/%2561", &["/a/%61", "/a/a"]),
+            ("/a%2Fb\\c", &["/a/b/c", "/a/b\\c"]),
+            ("/a%252fb", &["/a%2fb", "/a/b"]),
+            ("/a/../b", &["/a/../b", "/b"]),
+            ("/a/%2e%2e/b", &["/a/../b", "/b"]),
+            ("/a/.%2e;x/b", &["/a/../b", "/b"]),
+            ("/a/...", &["/a", "/a/..."]),
+            ("/a/+/../b", &["/a/../b", "/a/b", "/b"]),
+            ("/a;b=c/d;", &["/a/d"]),
+            ("/a%3Bb", &["/a"]),
+            ("/a./b%20/+c+", &["/a/b/c"]),
+            ("/a%3Fb/c", &["/a?b/c", "/a"]),
+            ("/a%00b", &["/a\0b", "/a"]),
+            ("/a%23", &["/a#", "/a"]),
+            ("/..", &["/..", "/"]),
+            ("/a%c0%afb", &["/a\u{fffd}\u{fffd}b", "/a/b"]),
+            ("/a%EF%BC%8Fb", &["/a\u{ff0f}b", "/a/b"]),
+            ("/\u{e9}", &["/\u{e9}"]),
+            ("/a%", &["/a%"]),
+        ];
+        for (path, expected) in cases {
+            let readings = PathReadings::of(path);
+            let found: Vec<_> = readings.normalized().collect();
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn readings_below_a_prefix_keep_it() {
+        let readings = PathReadings::below("/direct/acme", "/../x");
+        let found: Vec<_> = readings.normalized().collect();
+        assert_eq!(found, ["/direct/acme/../x", "/direct/acme/x"]);
+    }
+}
