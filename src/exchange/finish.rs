@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ForwardedBody;
 use super::permits::Permits;
@@ -14,7 +14,7 @@ use crate::error::{Failure, Reason};
 use crate::observe::metrics::NONE;
 use crate::observe::summary::{End, ExchangeSummary};
 use citrix_wire::citrix::headers::{
-    CITRIX_TRANSACTION_ID, TRANSACTION_IDS, retain_response_trailers,
+    CITRIX_TRANSACTION_ID, retain_response_trailers, transaction_ids,
 };
 use citrix_wire::transaction_id::X_PROXY_REQUEST_ID;
 
@@ -28,11 +28,9 @@ impl Exchange {
         mut self: Box<Self>,
         mut response: Response<ForwardedBody>,
     ) -> Response<CallerResponseBody> {
-        let headers = response.headers();
-        self.ids.citrix = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
+        self.ids.citrix = transaction_ids(response.headers());
         // Responses of Citrix's API gateway itself may have an empty id.
-        let has_id = |name| headers.get(name).is_some_and(|id| !id.is_empty());
-        if !TRANSACTION_IDS.iter().any(has_id) {
+        if self.ids.citrix.iter().flatten().all(HeaderValue::is_empty) {
             response
                 .headers_mut()
                 .insert(CITRIX_TRANSACTION_ID, self.ids.transaction.clone());
@@ -78,7 +76,7 @@ impl Exchange {
         mut self: Box<Self>,
         mut response: Response<Bytes>,
     ) -> Response<CallerResponseBody> {
-        self.ids.citrix = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
+        self.ids.citrix = transaction_ids(response.headers());
         response
             .headers_mut()
             .insert(CITRIX_TRANSACTION_ID, self.ids.transaction.clone());

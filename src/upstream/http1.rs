@@ -21,9 +21,6 @@ use super::{AttemptError, ResponseDeadline, UnsentBody, head_limit};
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::{ConnectError, UpstreamIo};
 
-/// Bytes that hyper buffers of a response.
-const READ_BUFFER: usize = 128 * 1024;
-
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Time before the announced close at which a connection is no longer used: a request sent just
 /// before would cross the close on its way.
@@ -58,7 +55,8 @@ impl Http1 {
     /// None that hyper documents.
     pub async fn open(io: UpstreamIo) -> Result<Box<Self>, ConnectError> {
         let (sender, connection) = Builder::new()
-            .max_buf_size(READ_BUFFER)
+            // Bounds the response head, like hyper's own bound of 100 fields.
+            .max_buf_size(head_limit::MAX_BYTES)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| ConnectError::Http(error.into()))?;
@@ -137,10 +135,7 @@ impl Http1 {
             match response.as_mut().poll(cx) {
                 Poll::Ready(Ok(response)) => {
                     self.keep_alive = announced_timeout(response.headers());
-                    Poll::Ready(match head_limit::check(response.headers()) {
-                        Ok(()) => Ok(response),
-                        Err(_) => Err(AttemptError::HeadTooLarge),
-                    })
+                    Poll::Ready(Ok(response))
                 }
                 Poll::Ready(Err(failed)) => Poll::Ready(Err(attempt_error(failed))),
                 Poll::Pending => {
@@ -185,7 +180,9 @@ pub fn is_idle_close<T>(response: &Response<T>) -> bool {
 
 /// Returns the `timeout` of `Keep-Alive`, after which the upstream closes an idle connection.
 fn announced_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+    // Hashing the name would cost more than the comparisons.
+    let (_, value) = headers.iter().find(|(name, _)| *name == KEEP_ALIVE)?;
+    let value = value.to_str().ok()?;
     let timeout = value.split(',').find_map(|parameter| {
         let (name, seconds) = parameter.split_once('=')?;
         let is_timeout = name.trim().eq_ignore_ascii_case("timeout");

@@ -1,6 +1,6 @@
 //! The customer of a request.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
 use super::rules::UNKNOWN_CUSTOMER;
 use crate::error::{Failure, Reason};
@@ -19,12 +19,11 @@ pub(super) fn pick_customer<'s>(
     headers: &HeaderMap,
     route_match: &RouteMatch,
 ) -> Result<&'s Customer, Failure> {
-    let fields = [CITRIX_CUSTOMER_ID, CUSTOMER];
-    let in_headers = fields
+    // One pass costs less than two lookups.
+    let in_headers = headers
         .iter()
-        .flat_map(|name| headers.get_all(name))
-        .filter(|value| !is_empty(value))
-        .map(HeaderValue::as_bytes);
+        .filter(|(name, value)| names_customer(name) && !is_empty(value))
+        .map(|(_, value)| value.as_bytes());
     let in_path =
         customers_in_readings(route_match.target.path(), &route_match.readings).map(str::as_bytes);
     let mut named = in_headers.chain(in_path);
@@ -43,4 +42,8 @@ pub(super) fn pick_customer<'s>(
         Failure::new(Reason::CustomerForbidden, UNKNOWN_CUSTOMER)
             .with_source("no credential for the named customer")
     })
+}
+
+fn names_customer(name: &HeaderName) -> bool {
+    *name == CITRIX_CUSTOMER_ID || *name == CUSTOMER
 }

@@ -22,11 +22,23 @@ pub const X_CWS_TRANSACTION_ID: HeaderName = HeaderName::from_static("x-cws-tran
 pub const CC_TRANSACTION_ID: HeaderName = HeaderName::from_static("cc-transactionid");
 
 /// All names of transaction ids in Citrix's responses.
-pub const TRANSACTION_IDS: [HeaderName; 3] = [
+static TRANSACTION_IDS: [HeaderName; 3] = [
     CITRIX_TRANSACTION_ID,
     X_CWS_TRANSACTION_ID,
     CC_TRANSACTION_ID,
 ];
+
+/// Returns the transaction ids of a response, one for each name; of a repeated field the first. One pass costs less
+/// than three lookups.
+pub fn transaction_ids(headers: &HeaderMap) -> [Option<HeaderValue>; 3] {
+    let mut found = [const { None }; 3];
+    for (name, value) in headers {
+        if let Some(index) = TRANSACTION_IDS.iter().position(|id| id == name) {
+            found[index].get_or_insert_with(|| value.clone());
+        }
+    }
+    found
+}
 
 /// Returns `true` if a caller's field is not forwarded to Citrix (interface §4.1): credentials for
 /// the gateway, fields with a client's address, which proxies add, and those with which frameworks
