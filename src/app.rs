@@ -450,7 +450,8 @@ fn shared(
     Ok(Shared {
         published: ArcSwap::from_pointee(Published::initial(live, dial_config)?),
         in_flight: Resource::new(ResourceKind::InFlight),
-        batch_bytes: Resource::new(ResourceKind::BatchBytes),
+        body_bytes: Resource::new(ResourceKind::BodyBytes),
+        head_bytes: Resource::new(ResourceKind::HeadBytes),
         connections: ConnectionCount::new(boot.workers.get()),
         descriptors: DescriptorBudget::new(descriptors::limit(), boot.workers.get()),
         heartbeats: Heartbeats::new(boot.workers.get()),

@@ -93,7 +93,7 @@ impl Worker {
             mut inbox,
             workers,
         } = self;
-        let connections = Rc::new(Connections::default());
+        let connections = Connections::new(Arc::clone(&shared.head_bytes));
         let pool = Pool::new(Arc::clone(&shared.published.load().live));
         let metrics = shared.metrics.worker(index);
         let proxy = Proxy::new(Arc::clone(&shared), Rc::clone(&pool), metrics.clone());

@@ -1,9 +1,11 @@
 //! Request bodies: streamed to the upstream, counted, and limited in size and idle time.
 
-use std::cell::{Cell, OnceCell, RefCell};
+mod progress;
+mod read_ahead;
+
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -16,73 +18,15 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::connection::caller_time::{CallerTime, Side, TimedWait};
+use super::connection::caller_time::{Side, TimedWait};
 use super::connection::{CallerWait, Connection};
 use super::replay_buffer::ReplayBuffer;
 use super::stream_body::StreamBody;
-use crate::error::{Failure, Reason};
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::framing_guard::FramingGuard;
 
-/// Bytes of a body that are at hand before its request acquires a queue permit. A longer body is
-/// on its way by then.
-const READ_AHEAD: usize = 64 * 1024;
-
-/// A failure of a request body that the caller caused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyFault {
-    /// Larger than `limits.max_body_bytes`.
-    #[error("request body exceeds limits.max_body_bytes")]
-    TooLarge,
-    /// It was incomplete for too long while others queued for the permit of its request.
-    #[error("request body incomplete for 5s while others waited for this service")]
-    Revoked,
-    /// It fell `limits.body_idle_timeout` behind the minimum transfer rate.
-    #[error("request body stalled for limits.body_idle_timeout")]
-    Stalled,
-    /// The caller disconnected, reset the stream or sent invalid framing.
-    #[error("request body is truncated")]
-    Broken,
-}
-
-impl From<BodyFault> for Failure {
-    fn from(fault: BodyFault) -> Self {
-        let reason = match fault {
-            BodyFault::TooLarge => Reason::BodyTooLarge,
-            BodyFault::Stalled | BodyFault::Revoked => Reason::RequestTimeout,
-            BodyFault::Broken => Reason::BadRequest,
-        };
-        Self::new(reason, fault.to_string())
-    }
-}
-
-/// The state of a body that hyper owns while it is sent.
-#[derive(Debug)]
-pub struct BodyProgress {
-    /// The reason why it ended early.
-    pub fault: Cell<Option<BodyFault>>,
-    /// Bytes received.
-    pub bytes: Cell<u64>,
-    /// Time of the last frame or of the end.
-    pub last_progress: Cell<Instant>,
-    /// The longest possible wait for the next frame while the caller is waited for; zero at other
-    /// times.
-    pub caller_wait: Cell<Duration>,
-    /// `true` once no more of it will be sent: it is complete, failed or was dropped.
-    pub ended: Cell<bool>,
-    /// The bytes received so far, for a replay.
-    pub replay_buffer: RefCell<ReplayBuffer>,
-    /// The waits of the exchange, once it holds a queue permit.
-    held: OnceCell<Rc<CallerTime>>,
-}
-
-impl BodyProgress {
-    /// Counts waits for the rest of the body while the exchange holds a queue permit.
-    pub fn hold_permit(&self, time: &Rc<CallerTime>) {
-        // An exchange acquires one permit.
-        self.held.get_or_init(|| Rc::clone(time));
-    }
-}
+pub use self::progress::{BodyFault, BodyProgress};
+pub use self::read_ahead::{MAX_BUFFERED, too_many_bytes};
 
 /// A request body. Most requests have none, so the state is boxed.
 pub struct CallerBody(Option<Box<StreamedBody>>);
@@ -161,21 +105,12 @@ impl CallerBody {
     }
 
     fn streaming(source: CallerBodySource, connection: Option<&Rc<Connection>>) -> Self {
-        let progress = BodyProgress {
-            fault: Cell::new(None),
-            bytes: Cell::new(0),
-            last_progress: Cell::new(Instant::now()),
-            caller_wait: Cell::new(Duration::ZERO),
-            ended: Cell::new(false),
-            replay_buffer: RefCell::default(),
-            held: OnceCell::new(),
-        };
         Self(Some(Box::new(StreamedBody {
             source,
             ahead: VecDeque::new(),
             remaining: 0,
             idle: IdleTimer::new(Duration::ZERO),
-            progress: Rc::new(progress),
+            progress: Rc::default(),
             connection: connection.map(Rc::clone),
             waiting: None,
         })))
@@ -202,52 +137,6 @@ impl CallerBody {
         self.0
             .as_ref()
             .map(|streamed| Rc::clone(&streamed.progress))
-    }
-
-    /// Polls the first frame, which sends `100 Continue` if the caller expects it.
-    pub fn poll_first(&mut self, cx: &mut Context<'_>) {
-        if let Some(streamed) = &mut self.0 {
-            if streamed.ahead.is_empty()
-                && let Poll::Ready(first) = streamed.poll_source(cx)
-            {
-                streamed.ahead.push_back(first);
-            }
-            streamed.pause();
-        }
-    }
-
-    /// Reads the body until it is complete or [`READ_AHEAD`] bytes are at hand.
-    ///
-    /// # Errors
-    /// The fault of the body.
-    pub async fn read_ahead(&mut self) -> Result<(), BodyFault> {
-        let Some(streamed) = &mut self.0 else {
-            return Ok(());
-        };
-        // Copied, so that small frames do not keep the buffers they arrived in.
-        let mut data = Vec::new();
-        let mut last = None;
-        while data.len() < READ_AHEAD && !streamed.source_ended() {
-            match poll_fn(|cx| streamed.poll_source(cx)).await {
-                Some(Ok(frame)) => match frame.data_ref() {
-                    Some(piece) => data.extend_from_slice(piece),
-                    None => last = Some(Some(Ok(frame))),
-                },
-                Some(Err(fault)) => return Err(fault),
-                None => last = Some(None),
-            }
-            if last.is_some() {
-                break;
-            }
-        }
-        streamed.pause();
-        let data = Bytes::from(data);
-        streamed.progress.replay_buffer.borrow_mut().replace(&data);
-        if !data.is_empty() {
-            streamed.ahead.push_back(Some(Ok(Frame::data(data))));
-        }
-        streamed.ahead.extend(last);
-        Ok(())
     }
 }
 
@@ -313,7 +202,7 @@ impl StreamedBody {
         let Some(connection) = &self.connection else {
             return Poll::Pending;
         };
-        let held = self.progress.held.get();
+        let held = self.progress.permit_time();
         if self.waiting.is_none() {
             let timed = held.map(|time| time.wait(Side::Request));
             self.waiting = Some((connection.wait(), timed));

@@ -7,6 +7,7 @@
 
 mod all;
 pub mod caller_time;
+mod head_bytes;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 use http::Version;
 use tokio::time::Instant;
 
+use self::head_bytes::UnfinishedHead;
 use crate::config::Limits;
 use crate::inbound::tls::CallerCertificate;
 use crate::inbound::transfer_rate::RateDeficit;
@@ -49,6 +51,8 @@ pub enum Directive {
     Drain,
     /// Respond 408, because a request head stalled, and close.
     HeadTimedOut,
+    /// Respond 503, because unfinished heads use too much memory, and close.
+    HeadRejected,
     /// Release buffers until the next request.
     Park,
     /// Close immediately.
@@ -62,6 +66,8 @@ pub enum ConnectionEnd {
     Closed,
     /// With 408, because a request head stalled.
     HeadTimedOut,
+    /// With 503, because unfinished heads use too much memory.
+    HeadRejected,
     /// With `ENHANCE_YOUR_CALM`, because the caller exceeded a bound on resets, empty frames or
     /// CONTINUATION.
     Flooded,
@@ -107,6 +113,7 @@ pub struct Connection {
     plain_on_tls: Cell<bool>,
     /// Boxed, because few callers have one.
     certificate: OnceCell<Box<CallerCertificate>>,
+    head: UnfinishedHead,
     write_blocked: Cell<bool>,
     /// Bytes written since the last sweep.
     written: Cell<u64>,
@@ -150,6 +157,7 @@ impl Connection {
             http10: Cell::new(false),
             plain_on_tls: Cell::new(false),
             certificate: OnceCell::new(),
+            head: UnfinishedHead::default(),
             write_blocked: Cell::new(false),
             written: Cell::new(0),
             seen_blocked: Cell::new(None),
@@ -241,6 +249,26 @@ impl Connection {
         }
     }
 
+    /// Records that bytes arrived. Returns `false` if they belong to a head that must be rejected.
+    pub(super) fn received(&self, bytes: usize) -> bool {
+        self.bytes_arrived();
+        self.phase.get() != ConnectionPhase::Head || self.head_arrived(self.head.bytes() + bytes)
+    }
+
+    /// Sets the number of bytes of the head that is arriving. Returns `false` if it must be
+    /// rejected.
+    pub(super) fn head_arrived(&self, bytes: usize) -> bool {
+        if self.head.set_uncounted(bytes) {
+            return true;
+        }
+        let all = self.all.upgrade();
+        let accepted = all.is_none_or(|all| self.head.set(bytes, self.owner(), all.heads()));
+        if !accepted {
+            self.direct(Directive::HeadRejected);
+        }
+        accepted
+    }
+
     /// Records that a write would block.
     pub(super) fn write_blocked(&self) {
         self.write_blocked.set(true);
@@ -316,6 +344,10 @@ impl Connection {
         self.http10.set(version == Version::HTTP_10);
         self.exchanges.set(self.exchanges.get() + 1);
         self.was_used.set(true);
+        if !self.http2.get() {
+            // Nothing is counted, so nothing is rejected.
+            self.head_arrived(0);
+        }
         self.phase.set(ConnectionPhase::Busy);
     }
 

@@ -86,7 +86,9 @@ async fn park(stream: &mut Stream, connection: &Connection, unread: Bytes) -> bo
         Poll::Pending => match connection.poll_directive(cx) {
             Some(Directive::Drain | Directive::Abort) => Poll::Ready(false),
             // Neither occurs before bytes are read.
-            Some(Directive::HeadTimedOut | Directive::Park) | None => Poll::Pending,
+            Some(Directive::HeadTimedOut | Directive::HeadRejected | Directive::Park) | None => {
+                Poll::Pending
+            }
         },
     })
     .await
@@ -157,17 +159,25 @@ where
             // A request has begun, or the last body has not been read.
             Err(Directive::Park) => {}
             Err(Directive::HeadTimedOut) => {
-                let mut stream = server.into_parts().io.into_inner();
                 let failure = Failure::new(
                     Reason::RequestTimeout,
                     "request head stalled for limits.header_read_timeout",
                 );
-                // The caller may have disconnected.
-                let _ = timeout(LINGER_TIMEOUT, write_failure(&mut stream, failure)).await;
+                reject_head(server.into_parts().io.into_inner(), failure).await;
                 return ServerExit::Ended(ConnectionEnd::HeadTimedOut);
+            }
+            Err(Directive::HeadRejected) => {
+                let failure = Failure::overloaded("unfinished request heads use too much memory");
+                reject_head(server.into_parts().io.into_inner(), failure).await;
+                return ServerExit::Ended(ConnectionEnd::HeadRejected);
             }
         }
     }
+}
+
+async fn reject_head(mut stream: Stream, failure: Failure) {
+    // The caller may have disconnected.
+    let _ = timeout(LINGER_TIMEOUT, write_failure(&mut stream, failure)).await;
 }
 
 /// Returns the length of a body as hyper frames it.
@@ -209,7 +219,9 @@ async fn linger(mut stream: Stream, connection: &Connection) {
     let mut drained = pin!(timeout(LINGER_TIMEOUT, drained));
     poll_fn(|cx| match connection.poll_directive(cx) {
         Some(Directive::Drain | Directive::HeadTimedOut | Directive::Abort) => Poll::Ready(()),
-        Some(Directive::Park) | None => drained.as_mut().poll(cx).map(drop),
+        Some(Directive::Park | Directive::HeadRejected) | None => {
+            drained.as_mut().poll(cx).map(drop)
+        }
     })
     .await;
 }

@@ -25,19 +25,17 @@ use super::body::CallerBody;
 use super::connection::caller_time::{CallerTime, KeepsPermit, Side};
 use super::connection::{Connection, ConnectionEnd, Directive};
 use super::stream::Stream;
-use super::stream_body::{Respond, StreamBody};
+use super::stream_body::{Respond, STREAM_WINDOW, StreamBody};
 use crate::config::Limits;
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::framing_guard::FramingError;
 use citrix_wire::hop_by_hop;
 
-/// Request bytes of one stream that are buffered before they are read; of the order that Envoy
-/// recommends at the edge.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same for all streams of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Concurrent requests on one connection.
 const MAX_STREAMS: u32 = 100;
+/// Request bytes of all streams that are buffered before they are read. The full window of each, so
+/// that a request that waits blocks no other; `CallerBody::reserve` limits the bytes.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Response bytes of one stream that are buffered for a caller that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Abandoned requests minus completed ones after which the caller is disconnected. Abandoning all
@@ -119,6 +117,12 @@ where
             Err(Directive::Drain | Directive::HeadTimedOut) => server.graceful_shutdown(),
             // Settings and compression tables are needed as long as the connection.
             Err(Directive::Park) => {}
+            Err(Directive::HeadRejected) => {
+                tracing::debug!("unfinished header blocks use too much memory; connection closed");
+                server.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                let _ = poll_fn(|cx| server.poll_closed(cx)).now_or_never();
+                return ConnectionEnd::HeadRejected;
+            }
             Err(Directive::Abort) => {
                 // Without requests nothing is canceled.
                 let reason = if connection.is_idle() {

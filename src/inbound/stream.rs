@@ -144,6 +144,12 @@ impl Stream {
         }
     }
 
+    /// Records the number of bytes of an HTTP/2 header block that is arriving. Returns `false` if the
+    /// connection must close.
+    pub(super) fn block_arrived(&self, bytes: u32) -> bool {
+        self.connection.head_arrived(bytes as usize)
+    }
+
     /// Waits for bytes without holding a buffer. Returns `false` at the end of the stream.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.pending.is_empty() {
@@ -204,7 +210,11 @@ impl AsyncRead for Stream {
         let polled = Pin::new(&mut this.transport).poll_read(cx, buf);
         let received = &buf.filled()[before..];
         if !received.is_empty() {
-            this.connection.bytes_arrived();
+            if !this.connection.received(received.len()) {
+                // The connection is closed by the directive.
+                buf.set_filled(before);
+                return Poll::Pending;
+            }
             let permitted = this.permitted(received)?;
             this.pending.extend_from_slice(&received[permitted..]);
             buf.set_filled(before + permitted);

@@ -10,6 +10,10 @@ use h2::server::SendResponse;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 
+/// Bytes that a caller may send on one stream before they are read: the initial window of HTTP/2, so
+/// that no settings are needed to reduce it.
+pub(super) const STREAM_WINDOW: u32 = 65_535;
+
 /// The response side of a stream, shared with its request body.
 pub(super) type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 

@@ -63,11 +63,13 @@ pub enum ResourceKind {
     Connections,
     /// Logins whose body is arriving.
     Logins,
-    /// Bytes of buffered batches.
-    BatchBytes,
+    /// Bytes of request bodies that may be buffered.
+    BodyBytes,
+    /// Bytes of unfinished request heads.
+    HeadBytes,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 /// A party that holds resources: a configured caller or a client host.
 #[derive(Debug)]
@@ -205,6 +207,19 @@ impl OwnedPermit {
         self.resource.take(&self.owner, more, limit)?;
         self.count += more;
         Ok(())
+    }
+}
+
+impl OwnedPermit {
+    /// Takes more for the same owner until it is `total`.
+    ///
+    /// # Errors
+    /// If the limit or the owner's share of it is exceeded; the permit is unchanged.
+    pub fn grow_to(&mut self, total: usize, limit: usize) -> Result<(), Exceeded> {
+        match total.checked_sub(self.count) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.grow(more, limit),
+        }
     }
 }
 

@@ -199,27 +199,21 @@ impl Acceptor {
             let (proxy, connection) = (Rc::clone(&self.proxy), Rc::clone(&connection));
             move |request| Rc::clone(&proxy).serve(request, Rc::clone(&connection), peer)
         };
-        match protocol {
+        let end = match protocol {
             CallerProtocol::Http1 => {
-                if Box::pin(http1::serve(
-                    stream,
-                    connection,
-                    &self.proxy.shared.connections,
-                    &limits,
-                    handle,
-                ))
-                .await
-                    == ConnectionEnd::HeadTimedOut
-                {
-                    self.proxy.metrics.count_error(Reason::RequestTimeout);
-                }
+                let count = &self.proxy.shared.connections;
+                Box::pin(http1::serve(stream, connection, count, &limits, handle)).await
             }
             CallerProtocol::Http2 => {
-                if Box::pin(http2::serve(stream, connection, &limits, handle)).await
-                    == ConnectionEnd::Flooded
-                {
-                    self.proxy.metrics.count_error(Reason::Overloaded);
-                }
+                Box::pin(http2::serve(stream, connection, &limits, handle)).await
+            }
+        };
+        let metrics = &self.proxy.metrics;
+        match end {
+            ConnectionEnd::Closed => {}
+            ConnectionEnd::HeadTimedOut => metrics.count_error(Reason::RequestTimeout),
+            ConnectionEnd::HeadRejected | ConnectionEnd::Flooded => {
+                metrics.count_error(Reason::Overloaded);
             }
         }
     }

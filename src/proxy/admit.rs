@@ -117,6 +117,11 @@ fn check<'s>(
     }
     body.set_limits(live.limits.max_body_bytes, live.limits.body_idle_timeout);
     body.buffer_for_replay(live.limits.replay_buffer_bytes);
+    body.reserve(
+        exchange.owner(),
+        &shared.body_bytes,
+        live.limits.replay_buffer_bytes,
+    )?;
     Ok(Admitted {
         method: head.method.clone(),
         route_match,

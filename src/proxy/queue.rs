@@ -39,7 +39,7 @@ pub async fn queue(
     let limit = request.customer.limit(route);
     if request.is_batch {
         // Boxed: few requests are batches. Reading the body sends `100 Continue`.
-        Box::pin(batch::read_batch(request, shared, exchange)).await?;
+        Box::pin(batch::read_batch(request, exchange)).await?;
     } else if limit.is_some() && !request.body.is_end_stream() {
         // Boxed: most requests to limited services have no body.
         Box::pin(exchange.count_wait(request.body.read_ahead())).await?;

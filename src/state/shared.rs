@@ -31,8 +31,10 @@ pub struct Shared {
     pub audit: AuditLog,
     /// Permits of `limits.max_in_flight`.
     pub in_flight: Arc<Resource>,
-    /// One permit per byte of a buffered batch.
-    pub batch_bytes: Arc<Resource>,
+    /// Bytes of request bodies that may be buffered.
+    pub body_bytes: Arc<Resource>,
+    /// Bytes of unfinished request heads.
+    pub head_bytes: Arc<Resource>,
     /// Permits of `limits.max_connections`.
     pub connections: Arc<ConnectionCount>,
     /// The file descriptors, which may permit fewer connections.

@@ -8,6 +8,7 @@ mod handshakes;
 mod http2_heads;
 mod idle;
 mod listeners;
+mod memory;
 mod proxy_protocol;
 mod slow;
 mod tls_reload;

@@ -314,7 +314,7 @@ async fn oversized_or_invalid_batch_is_rejected_before_forwarding() {
         .await
         .problem(408, "request_timeout");
     upstream.assert_no_more_requests().await;
-    assert_eq!(gateway.app().shared().batch_bytes.in_use(), 0);
+    assert_eq!(gateway.app().shared().body_bytes.in_use(), 0);
 }
 
 #[tokio::test]
@@ -329,8 +329,8 @@ async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
         forwarded.text() == body.replace("Bearer x", &format!("Bearer {TOKEN}1")),
         "the batch was changed"
     );
-    let batches = &gateway.app().shared().batch_bytes;
-    assert_eq!(batches.in_use(), 4 * MIB + 1);
+    let batches = &gateway.app().shared().body_bytes;
+    assert_eq!(batches.in_use(), 4 * MIB);
     // Other batches hold the rest.
     let owner = Owner::new(OwnerKey::new_caller());
     let others = batches.acquire(&owner, 60 * MIB - 10, usize::MAX).unwrap();
@@ -439,7 +439,7 @@ async fn batch_of_a_disconnected_caller_releases_its_memory() {
     let mut caller = gateway.connect().await;
     let request = post("/cvad/manage/$batch", &dummy());
     caller.write(&request[..request.len() - 1]).await;
-    let batches = &gateway.app().shared().batch_bytes;
+    let batches = &gateway.app().shared().body_bytes;
     wait_until("the batch is being read", || async {
         batches.in_use() > 100
     })

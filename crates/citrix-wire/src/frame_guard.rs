@@ -15,6 +15,7 @@ const PREFACE_LENGTH: u32 = 24;
 const FRAME_HEADER_LENGTH: usize = 9;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
@@ -38,6 +39,10 @@ pub struct FrameGuard {
     block: Option<BlockScanner>,
     /// Streams whose `:path` has a fragment.
     fragments: Vec<u32>,
+    /// Bytes of the last header block, up to the end of the present frame; 0 after other frames.
+    block_bytes: u32,
+    /// The present frame is the last of the block.
+    block_ends: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +80,8 @@ impl Default for FrameGuard {
             last_stream: 0,
             block: None,
             fragments: Vec::new(),
+            block_bytes: 0,
+            block_ends: false,
         }
     }
 }
@@ -141,6 +148,15 @@ impl FrameGuard {
                 permitted: at,
                 insert: None,
             },
+        }
+    }
+
+    /// Returns the number of bytes of the header block that is arriving, the rest of the present
+    /// frame included.
+    pub fn unfinished_block(&self) -> u32 {
+        match self.position {
+            Position::FrameHeader if self.block_ends => 0,
+            _ => self.block_bytes,
         }
     }
 
@@ -228,6 +244,12 @@ impl FrameGuard {
         if kind == CONTINUATION && length > 0 && self.block.is_some() {
             self.enter_head(length, 0);
         }
+        self.block_bytes = match kind {
+            HEADERS => length,
+            CONTINUATION => self.block_bytes.saturating_add(length),
+            _ => 0,
+        };
+        self.block_ends = flags & END_HEADERS != 0;
         if kind != HEADERS {
             return;
         }
@@ -263,7 +285,6 @@ mod tests {
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const END: u8 = 0x5;
-    const END_HEADERS: u8 = 0x4;
 
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).unwrap();
@@ -295,6 +316,26 @@ mod tests {
             frame(0, 0, stream, b"body"),
         ]
         .concat()
+    }
+
+    #[test]
+    fn unfinished_header_block_is_counted_until_its_end() {
+        let mut guard = FrameGuard::default();
+        let mut scan = |bytes: &[u8]| {
+            guard.scan(&mut bytes.to_vec());
+            guard.unfinished_block()
+        };
+        assert_eq!(scan(PREFACE), 0);
+        assert_eq!(scan(&request(1)), 0, "the block has ended");
+        assert_eq!(scan(&frame(HEADERS, 0, 3, &[0x83; 100])), 100);
+        let last = frame(CONTINUATION, END_HEADERS, 3, &[0x84; 50]);
+        assert_eq!(scan(&last[..20]), 150, "its last frame is arriving");
+        assert_eq!(scan(&last[20..]), 0);
+        assert_eq!(
+            scan(&frame(0, 0, 3, b"body")[..11]),
+            0,
+            "not a header block"
+        );
     }
 
     #[test]

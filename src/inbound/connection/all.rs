@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::caller_time::CallerTime;
 use super::{Connection, Directive};
 use crate::config::Limits;
-use crate::limit::owner::{Owner, OwnerKey};
+use crate::limit::owner::{Owner, OwnerKey, Resource};
 
 /// Connections parked per sweep, so that many that fall idle at once do not delay the others.
 const MAX_PARKED: usize = 500;
@@ -21,7 +21,6 @@ const MAX_PARKED: usize = 500;
 const SEARCH_INTERVAL: Duration = Duration::from_micros(1);
 
 /// All connections of one worker.
-#[derive(Default)]
 pub struct Connections {
     all: RefCell<HashMap<u64, Rc<Connection>>>,
     /// The waits of exchanges that hold queue permits.
@@ -31,6 +30,8 @@ pub struct Connections {
     /// Those that had waited too long for their callers at the last sweep, the longest at the end.
     stalled: RefCell<Vec<(Instant, Weak<Connection>)>>,
     next: Cell<u64>,
+    /// Bytes of unfinished heads, of all workers.
+    heads: Arc<Resource>,
 }
 
 /// The result of a search for connections to evict.
@@ -42,6 +43,24 @@ struct Evictable {
 }
 
 impl Connections {
+    /// Creates an empty set; `heads` counts the bytes of unfinished heads of all workers.
+    pub fn new(heads: Arc<Resource>) -> Rc<Self> {
+        Rc::new(Self {
+            all: RefCell::default(),
+            held: RefCell::default(),
+            phase_changes: Rc::default(),
+            evictable: RefCell::default(),
+            stalled: RefCell::default(),
+            next: Cell::new(0),
+            heads,
+        })
+    }
+
+    /// Returns the bytes of unfinished heads of all workers.
+    pub(super) fn heads(&self) -> &Arc<Resource> {
+        &self.heads
+    }
+
     /// Adds a new connection until the guard is dropped.
     pub fn register(self: &Rc<Self>) -> RegisteredConnection {
         let id = self.next.get();

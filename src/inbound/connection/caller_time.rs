@@ -205,3 +205,53 @@ impl Drop for TimedWait {
 fn max_caller_time(limits: &Limits) -> Duration {
     MAX_CALLER_TIME.min(limits.body_idle_timeout / 4)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::rc::Weak;
+
+    use super::*;
+    use crate::config::Quota;
+    use crate::limit::owner::OwnerKey;
+    use crate::limit::{Admission, Limit};
+
+    fn acquire(limit: &Limit) -> Admission<'_> {
+        limit.acquire(OwnerKey::Unix, 10).unwrap()
+    }
+
+    /// Waits for the caller for `seconds`, and sweeps each second as the worker does.
+    async fn wait(time: &Rc<CallerTime>, seconds: u64) {
+        let limits = super::super::tests::limits();
+        let waiting = time.wait(Side::Response);
+        for _ in 0..seconds {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            time.sweep(&limits, Instant::now());
+        }
+        drop(waiting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_count_in_total_while_others_queue() {
+        let limit = Limit::new(Quota::AtOnce(NonZeroUsize::MIN));
+        let Admission::Immediate(Some(permit)) = acquire(&limit) else {
+            panic!("no permit");
+        };
+        let connection = Rc::new(Connection::new(Weak::new(), Rc::default()));
+        let held = HeldPermit::new(permit, &connection);
+        wait(held.time(), 3600).await;
+        assert!(!held.time().is_revoked(), "no other request is queued");
+        let queued = acquire(&limit);
+        for _ in 0..4 {
+            wait(held.time(), 1).await;
+            // Time in which the exchange waits for Citrix.
+            tokio::time::advance(Duration::from_secs(100)).await;
+        }
+        assert!(!held.time().is_revoked());
+        wait(held.time(), 1).await;
+        assert!(held.time().is_revoked());
+        assert_eq!(connection.directive.get(), Some(Directive::Abort));
+        drop(held);
+        drop(queued);
+    }
+}

@@ -1,6 +1,7 @@
 use super::*;
+use crate::limit::owner::{Resource, ResourceKind};
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         max_connections: 1,
         max_connections_per_address: 0,
@@ -160,7 +161,7 @@ async fn idle_client_that_ignores_a_drain_is_disconnected() {
 
 #[test]
 fn dropped_connection_is_removed() {
-    let connections = Rc::new(Connections::default());
+    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
     let connection = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -193,7 +194,7 @@ fn evicted(connections: &[RegisteredConnection]) -> Vec<usize> {
 
 #[tokio::test(start_paused = true)]
 async fn longest_idle_connection_is_evicted_and_never_admitted_ones_first() {
-    let connections = Rc::new(Connections::default());
+    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
     let all = [(); 6].map(|()| connections.register());
     for registered in &all {
         registered.connection().opened();
@@ -217,7 +218,7 @@ async fn longest_idle_connection_is_evicted_and_never_admitted_ones_first() {
 
 #[tokio::test(start_paused = true)]
 async fn only_a_connection_of_the_given_owner_is_evicted() {
-    let connections = Rc::new(Connections::default());
+    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
     let all = [(); 3].map(|()| connections.register());
     let owners = [(); 2].map(|()| Owner::new(OwnerKey::Unix));
     for (registered, owner) in all.iter().zip([0, 1, 1]) {
@@ -235,7 +236,7 @@ async fn only_a_connection_of_the_given_owner_is_evicted() {
 
 #[tokio::test(start_paused = true)]
 async fn connection_used_since_the_search_is_not_evicted() {
-    let connections = Rc::new(Connections::default());
+    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
     let all = [(); 3].map(|()| connections.register());
     for registered in &all {
         serve(registered.connection(), true);
@@ -261,7 +262,7 @@ async fn connection_without_an_admitted_request_idles_ten_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn connection_that_waits_longest_for_its_caller_is_evicted_whatever_it_transfers() {
-    let connections = Rc::new(Connections::default());
+    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
     let all = [(); 4].map(|()| connections.register());
     let [slow, stalled, other, brief] = all.each_ref().map(RegisteredConnection::connection);
     let [one, another] = [1, 2].map(|number| OwnerKey::at(Some([10, 0, 0, number].into())));
@@ -291,7 +292,7 @@ async fn connection_that_waits_longest_for_its_caller_is_evicted_whatever_it_tra
 
 #[tokio::test(start_paused = true)]
 async fn connection_with_an_arriving_request_is_not_drained() {
-    let connections = Rc::new(Connections::default());
+    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
     let all = [(); 4].map(|()| connections.register());
     let [new, partial, used, http2] = all.each_ref().map(RegisteredConnection::connection);
     for connection in [new, partial, used, http2] {

@@ -117,6 +117,10 @@ impl AsyncRead for GuardedStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
+        if !this.stream.block_arrived(this.guard.unfinished_block()) {
+            // The connection is closed by the directive.
+            return Poll::Pending;
+        }
         loop {
             if !this.scanned.is_empty() {
                 let length = this.scanned.len().min(buf.remaining());

@@ -73,7 +73,7 @@ fn host_without_connections_is_forgotten() {
 
 #[test]
 fn permit_grows_within_the_share_and_releases_all() {
-    let (bytes, one, other) = (Resource::new(ResourceKind::BatchBytes), host(1), host(2));
+    let (bytes, one, other) = (Resource::new(ResourceKind::BodyBytes), host(1), host(2));
     let mut permit = bytes.acquire(&one, 1, 110).unwrap();
     assert_eq!(permit.grow(99, 110), Ok(()));
     assert_eq!(permit.grow(1, 110), Err(Exceeded::Share(100)));
@@ -86,7 +86,7 @@ fn permit_grows_within_the_share_and_releases_all() {
     assert_eq!(
         (
             bytes.in_use(),
-            one.held(ResourceKind::BatchBytes).load(Ordering::Relaxed)
+            one.held(ResourceKind::BodyBytes).load(Ordering::Relaxed)
         ),
         (0, 0)
     );
@@ -188,14 +188,14 @@ async fn modest_failures(kind: ResourceKind, limit: usize, greedy: u8, unit: usi
 
 #[tokio::test(start_paused = true)]
 async fn modest_owner_never_fails_beside_greedy_ones() {
-    use ResourceKind::{BatchBytes, Connections, InFlight, Logins, Queued};
+    use ResourceKind::{BodyBytes, Connections, InFlight, Logins, Queued};
     for (kind, limit, unit) in [
         (InFlight, 1024, 1),
         (InFlight, 8, 1),
         (Queued, 1000, 1),
         (Connections, 10_000, 1),
         (Logins, 1024, 1),
-        (BatchBytes, 64 << 20, 64 << 10),
+        (BodyBytes, 64 << 20, 64 << 10),
     ] {
         for greedy in [1, 2, 5] {
             // Five owners divide a limit of eight.

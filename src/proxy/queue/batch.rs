@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
@@ -14,23 +13,20 @@ use http_body::Body;
 
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::inbound::body::CallerBody;
-use crate::limit::owner::{Exceeded, OwnedPermit, Owner, Resource};
+use crate::inbound::body::{CallerBody, MAX_BUFFERED, too_many_bytes};
+use crate::limit::owner::OwnedPermit;
 use crate::proxy::prepare::UpstreamRequest;
-use crate::state::Shared;
 use citrix_wire::citrix::batch::BatchBody;
 use citrix_wire::link_rewrite::strip_content_metadata;
 use citrix_wire::policy::batch::check_item;
 
 /// Bytes of one batch. Items have a few hundred.
 const MAX_BATCH: usize = 4 * 1024 * 1024;
-/// Bytes of all batches held, over all workers.
-const MAX_HELD: usize = 64 * 1024 * 1024;
 
-/// Bytes of a batch and their share of [`MAX_HELD`], released when the last part is dropped.
+/// Bytes of a batch and their permits, released when the last part is dropped.
 struct HeldBatch {
     bytes: Vec<u8>,
-    permit: OwnedPermit,
+    permit: Option<OwnedPermit>,
 }
 
 impl AsRef<[u8]> for HeldBatch {
@@ -47,10 +43,9 @@ impl AsRef<[u8]> for HeldBatch {
 /// rules.
 pub(super) async fn read_batch(
     request: &mut UpstreamRequest<'_>,
-    shared: &Shared,
     exchange: &mut Exchange,
 ) -> Result<(), Failure> {
-    let read = read(request, shared, exchange).await;
+    let read = read(request, exchange).await;
     let policy = request.policy.take();
     if let Some(policy) = policy.filter(|policy| policy.awaits_items()) {
         match &read {
@@ -61,11 +56,7 @@ pub(super) async fn read_batch(
     read
 }
 
-async fn read(
-    request: &mut UpstreamRequest<'_>,
-    shared: &Shared,
-    exchange: &mut Exchange,
-) -> Result<(), Failure> {
+async fn read(request: &mut UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<(), Failure> {
     reject_encoded(&request.headers)?;
     if let Some(policy) = &request.policy
         && !is_utf8(&request.headers)
@@ -74,9 +65,7 @@ async fn read(
     }
     // No replay buffer: the batch itself is kept.
     request.body.buffer_for_replay(0);
-    let owner = Arc::clone(exchange.owner());
-    let read = read_whole(&mut request.body, &shared.batch_bytes, &owner);
-    let bytes = exchange.count_wait(read).await?;
+    let bytes = exchange.count_wait(read_whole(&mut request.body)).await?;
     let batch = BatchBody::parse(&bytes)
         .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     if let Some(policy) = &request.policy {
@@ -135,18 +124,15 @@ fn declares_only_utf8(content_type: &HeaderValue) -> bool {
     })
 }
 
-async fn read_whole(
-    body: &mut CallerBody,
-    held: &Arc<Resource>,
-    owner: &Arc<Owner>,
-) -> Result<Bytes, Failure> {
+async fn read_whole(body: &mut CallerBody) -> Result<Bytes, Failure> {
     if body.size_hint().lower() > MAX_BATCH as u64 {
         return Err(too_large());
     }
-    let permit = held.acquire(owner, 1, MAX_HELD).map_err(too_many_held)?;
     let mut held = HeldBatch {
         bytes: Vec::new(),
-        permit,
+        permit: body
+            .progress()
+            .and_then(|progress| progress.take_reserved()),
     };
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         // Trailers are dropped: they would describe bytes that change.
@@ -156,9 +142,12 @@ async fn read_whole(
         if held.bytes.len() + piece.len() > MAX_BATCH {
             return Err(too_large());
         }
-        let grown = held.permit.grow(piece.len(), MAX_HELD);
-        grown.map_err(too_many_held)?;
         held.bytes.extend_from_slice(&piece);
+        let length = held.bytes.len();
+        if let Some(permit) = &mut held.permit {
+            let grown = permit.grow_to(length, MAX_BUFFERED);
+            grown.map_err(too_many_bytes)?;
+        }
     }
     held.bytes.shrink_to_fit();
     Ok(Bytes::from_owner(held))
@@ -167,9 +156,4 @@ async fn read_whole(
 fn too_large() -> Failure {
     let detail = format!("a $batch request exceeds {MAX_BATCH} bytes (4 MiB); send several");
     Failure::new(Reason::BodyTooLarge, detail)
-}
-
-fn too_many_held(exceeded: Exceeded) -> Failure {
-    let in_use = "bytes are held by $batch requests in progress";
-    Failure::overloaded(exceeded.detail(MAX_HELD, in_use, "64 MiB"))
 }
