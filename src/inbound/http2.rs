@@ -106,12 +106,7 @@ where
                 let abandoned = Rc::clone(&abandoned);
                 tokio::task::spawn_local(async move {
                     let exchanged = exchange(response, respond, writer).await;
-                    let before = abandoned.get();
-                    abandoned.set(if exchanged.is_ok() {
-                        before.saturating_sub(1)
-                    } else {
-                        before + 1
-                    });
+                    count_abandoned(&abandoned, exchanged.is_ok());
                 });
             }
             Err(Directive::Drain | Directive::HeadTimedOut) => server.graceful_shutdown(),
@@ -119,8 +114,7 @@ where
             Err(Directive::Park) => {}
             Err(Directive::HeadRejected) => {
                 tracing::debug!("unfinished header blocks use too much memory; connection closed");
-                server.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                let _ = poll_fn(|cx| server.poll_closed(cx)).now_or_never();
+                abort(&mut server, Reason::ENHANCE_YOUR_CALM);
                 return ConnectionEnd::HeadRejected;
             }
             Err(Directive::Abort) => {
@@ -130,13 +124,27 @@ where
                 } else {
                     Reason::CANCEL
                 };
-                server.abrupt_shutdown(reason);
-                // GOAWAY and, over TLS, close_notify, if the caller reads.
-                let _ = poll_fn(|cx| server.poll_closed(cx)).now_or_never();
+                abort(&mut server, reason);
                 return ConnectionEnd::Closed;
             }
         }
     }
+}
+
+/// Sends GOAWAY and, over TLS, `close_notify`, if the caller reads.
+fn abort(server: &mut Server, reason: Reason) {
+    server.abrupt_shutdown(reason);
+    let _ = poll_fn(|cx| server.poll_closed(cx)).now_or_never();
+}
+
+/// Counts a request that ended; a completed one makes up for an abandoned one.
+fn count_abandoned(abandoned: &Cell<usize>, completed: bool) {
+    let before = abandoned.get();
+    abandoned.set(if completed {
+        before.saturating_sub(1)
+    } else {
+        before + 1
+    });
 }
 
 /// Marks the request on a stream if it has a fragment in `:path`. Removes its stream and those that

@@ -55,7 +55,6 @@ impl Http1 {
     /// None that hyper documents.
     pub async fn open(io: UpstreamIo) -> Result<Box<Self>, ConnectError> {
         let (sender, connection) = Builder::new()
-            // Bounds the response head, like hyper's own bound of 100 fields.
             .max_buf_size(head_limit::MAX_BYTES)
             .handshake(TokioIo::new(io))
             .await
@@ -135,7 +134,10 @@ impl Http1 {
             match response.as_mut().poll(cx) {
                 Poll::Ready(Ok(response)) => {
                     self.keep_alive = announced_timeout(response.headers());
-                    Poll::Ready(Ok(response))
+                    Poll::Ready(match head_limit::check(response.headers()) {
+                        Ok(()) => Ok(response),
+                        Err(_) => Err(AttemptError::HeadTooLarge),
+                    })
                 }
                 Poll::Ready(Err(failed)) => Poll::Ready(Err(attempt_error(failed))),
                 Poll::Pending => {

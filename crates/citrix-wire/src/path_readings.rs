@@ -151,20 +151,42 @@ fn fold(character: char) -> Option<char> {
 }
 
 /// The treatment of `..`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Dots {
-    Kept,
-    /// Removed with the segment before, whatever that is.
-    Resolved,
-    /// Removed with the segment before that some server does not drop.
-    ResolvedAfterDrops,
+#[derive(Clone, Copy)]
+struct Dots {
+    /// They remain in the path; otherwise they are removed with the segment before.
+    kept: bool,
+    /// The segment before is one that no server drops.
+    after_drops: bool,
+    /// `..;x` is `..`; otherwise it is a name.
+    with_parameters: bool,
 }
 
 impl Dots {
     /// Returns the treatments that make a difference for a text.
     fn of(text: &str) -> &'static [Self] {
-        const ALL: &[Dots] = &[Dots::Kept, Dots::Resolved, Dots::ResolvedAfterDrops];
-        if text.contains("..") { ALL } else { &ALL[..1] }
+        const fn resolved(after_drops: bool, with_parameters: bool) -> Dots {
+            Dots {
+                kept: false,
+                after_drops,
+                with_parameters,
+            }
+        }
+        const ALL: &[Dots] = &[
+            Dots {
+                kept: true,
+                after_drops: true,
+                with_parameters: true,
+            },
+            resolved(false, true),
+            resolved(true, true),
+            resolved(false, false),
+            resolved(true, false),
+        ];
+        match (text.contains(".."), text.contains("..;")) {
+            (false, _) => &ALL[..1],
+            (true, false) => &ALL[..3],
+            (true, true) => ALL,
+        }
     }
 }
 
@@ -183,7 +205,7 @@ fn normalize(text: &str, separators: &[char], dots: Dots) -> String {
             .trim_start_matches([' ', '+'])
             .trim_end_matches([' ', '.', '+']);
         let name = match bare {
-            ".." if dots == Dots::Kept => bare,
+            ".." if dots.kept || !dots.with_parameters && bare != segment => bare,
             ".." => {
                 path.truncate(path.rfind('/').unwrap_or_default());
                 continue;
@@ -191,7 +213,7 @@ fn normalize(text: &str, separators: &[char], dots: Dots) -> String {
             "." => continue,
             _ if !trimmed.is_empty() => trimmed,
             // Dropped by some servers only.
-            _ if dots == Dots::Resolved => segment,
+            _ if !dots.after_drops => segment,
             _ => continue,
         };
         if !name.is_empty() {
@@ -226,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_reading_of_a_path_is_found() {
-        let cases: [(&str, &[&str]); 21] = [
+        let cases: [(&str, &[&str]); 22] = [
             ("//a", &["/a"]),
             ("/./a//b/.", &["/a/b"]),
             ("/%61/%2561", &["/a/%61", "/a/a"]),
@@ -235,6 +257,7 @@ mod tests {
             ("/a/../b", &["/a/../b", "/b"]),
             ("/a/%2e%2e/b", &["/a/../b", "/b"]),
             ("/a/.%2e;x/b", &["/a/../b", "/b"]),
+            ("/../a/..;", &["/../a/..", "/", "/a/.."]),
             ("/a/...", &["/a", "/a/..."]),
             ("/a/+/../b", &["/a/../b", "/a/b", "/b"]),
             ("/a;b=c/d;", &["/a/d"]),
