@@ -17,17 +17,26 @@ use crate::percent;
 pub struct PathReadings(Vec<String>);
 
 impl PathReadings {
-    /// Returns the readings of `path`: decoded once or completely, up to the first `?`, `#` or NUL or
-    /// beyond, with `..` resolved or kept; without empty segments, parameters, and the spaces and
-    /// dots that Windows drops.
+    /// Returns the readings of `path`: decoded once, twice or completely, up to the first `?`, `#`
+    /// or NUL or beyond, with `..` resolved or kept; without empty segments, parameters, and the
+    /// spaces and dots that Windows drops.
     pub fn of(path: &str) -> Self {
         if is_plain(path) {
             return Self::default();
         }
         let mut readings = Vec::new();
-        for decoded in [percent::decode_lossy(path), decode_completely(path)] {
-            let shown = decoded.split(['?', '#', '\0']).next().unwrap_or_default();
-            for text in [decoded.as_str(), shown] {
+        let once = percent::decode_lossy(path);
+        let twice = percent::decode_lossy(&once);
+        let completely = decode_completely(path);
+        let folded = fold_compatible(&completely);
+        let mut texts = vec![once, twice, completely, folded];
+        if path.contains(';') {
+            // Tomcat removes parameters before it decodes.
+            texts.push(percent::decode_lossy(&without_parameters(path)));
+        }
+        texts.dedup();
+        for decoded in texts {
+            for text in beginnings(&decoded) {
                 for dots in Dots::of(text) {
                     for separators in separators_in(text) {
                         let reading = normalize(text, separators, *dots);
@@ -111,8 +120,7 @@ fn is_plain(path: &str) -> bool {
     before != EDGE
 }
 
-/// Decodes escapes until none is left, as a chain of servers may, and maps characters that some
-/// servers replace by ASCII: compatibility forms, other slashes, zero-width spaces.
+/// Decodes escapes until none is left, as a chain of servers may.
 fn decode_completely(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     for byte in path.bytes() {
@@ -130,9 +138,14 @@ fn decode_completely(path: &str) -> String {
             bytes.push((first & 1) << 6 | second & 0x3f);
         }
     }
-    let text = String::from_utf8_lossy(&bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Maps characters that some servers replace by ASCII: compatibility forms, other slashes,
+/// zero-width spaces.
+fn fold_compatible(text: &str) -> String {
     if text.is_ascii() {
-        return text.into_owned();
+        return text.to_owned();
     }
     let folded: String = text.chars().filter_map(fold).collect();
     match ComposingNormalizerBorrowed::new_nfkc().normalize(&folded) {
@@ -157,7 +170,7 @@ struct Dots {
     kept: bool,
     /// The segment before is one that no server drops.
     after_drops: bool,
-    /// `..;x` is `..`; otherwise it is a name.
+    /// `..;x` is `..` and `.;x` is `.`; otherwise they are names.
     with_parameters: bool,
 }
 
@@ -182,12 +195,30 @@ impl Dots {
             resolved(false, false),
             resolved(true, false),
         ];
-        match (text.contains(".."), text.contains("..;")) {
+        match (text.contains(".."), text.contains(".;")) {
             (false, _) => &ALL[..1],
             (true, false) => &ALL[..3],
             (true, true) => ALL,
         }
     }
+}
+
+/// Returns a text and its beginnings up to a NUL, a `?` or `#`, or any of them.
+fn beginnings(text: &str) -> Vec<&str> {
+    const ENDS: [&[char]; 3] = [&['\0'], &['?', '#'], &['?', '#', '\0']];
+    let mut found = vec![text];
+    for ends in ENDS {
+        let beginning = text.split(ends).next().unwrap_or_default();
+        if !found.contains(&beginning) {
+            found.push(beginning);
+        }
+    }
+    found
+}
+
+fn without_parameters(path: &str) -> String {
+    let bare = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
+    path.split('/').map(bare).collect::<Vec<_>>().join("/")
 }
 
 /// Returns the sets of characters at which servers split a text, if they make a difference.
@@ -210,7 +241,8 @@ fn normalize(text: &str, separators: &[char], dots: Dots) -> String {
                 path.truncate(path.rfind('/').unwrap_or_default());
                 continue;
             }
-            "." => continue,
+            "." if dots.with_parameters || bare == segment => continue,
+            "." => bare,
             _ if !trimmed.is_empty() => trimmed,
             // Dropped by some servers only.
             _ if !dots.after_drops => segment,

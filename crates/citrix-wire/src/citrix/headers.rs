@@ -202,8 +202,10 @@ pub fn customers_in_readings<'r>(
     readings: &'r PathReadings,
 ) -> impl Iterator<Item = &'r str> {
     let service = |path: &'r str| first_segment(path).map(|(service, _)| service);
-    let written = service(path).unwrap_or_default();
-    readings.all(path).flat_map(move |reading| {
+    // Nearly every path has no other reading.
+    let plain = readings.is_empty().then_some(path);
+    let unusual = readings.normalized().flat_map(move |reading| {
+        let written = service(path).unwrap_or_default();
         let is_written =
             service(reading).is_some_and(|service| service.eq_ignore_ascii_case(written));
         let (whole, behind) = if is_written {
@@ -212,7 +214,8 @@ pub fn customers_in_readings<'r>(
             (None, customer_in_service_path(reading))
         };
         whole.into_iter().flat_map(customers_in_path).chain(behind)
-    })
+    });
+    plain.into_iter().flat_map(customers_in_path).chain(unusual)
 }
 
 /// Returns the customer that a path names in the form in which Citrix receives it.
