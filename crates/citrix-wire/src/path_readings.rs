@@ -25,14 +25,10 @@ impl PathReadings {
             return Self::default();
         }
         let mut readings = Vec::new();
-        let once = percent::decode_lossy(path);
-        let twice = percent::decode_lossy(&once);
-        let completely = decode_completely(path);
-        let folded = fold_compatible(&completely);
-        let mut texts = vec![once, twice, completely, folded];
+        let mut texts = decodings(path);
         if path.contains(';') {
             // Tomcat removes parameters before it decodes.
-            texts.push(percent::decode_lossy(&without_parameters(path)));
+            texts.extend(decodings(&without_parameters(path)));
         }
         texts.dedup();
         for decoded in texts {
@@ -201,6 +197,15 @@ impl Dots {
             (true, true) => ALL,
         }
     }
+}
+
+/// Returns a path decoded once, twice, completely, and with compatibility forms folded.
+fn decodings(path: &str) -> Vec<String> {
+    let once = percent::decode_lossy(path);
+    let twice = percent::decode_lossy(&once);
+    let completely = decode_completely(path);
+    let folded = fold_compatible(&completely);
+    vec![once, twice, completely, folded]
 }
 
 /// Returns a text and its beginnings up to a NUL, a `?` or `#`, or any of them.

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::RngSeed;
 
 use citrix_wire::citrix::batch::BatchPath;
 use citrix_wire::citrix::login::endpoint_in;
@@ -126,7 +127,12 @@ const PIECES: [&str; 50] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    // A fixed seed: the fuzz target explores, this test must not fail by chance.
+    #![proptest_config(ProptestConfig {
+        cases: 20_000,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn reading_of_every_server_is_found(pieces in vec(select(&PIECES[..]), 1..8)) {
