@@ -4,7 +4,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::time::{Instant, sleep};
 
+use crate::limit::owner::client_host;
 use crate::limit::permits::PermitCounter;
 
 /// Number of counters. Addresses that share one delay each other's bad secrets, which is harmless:
@@ -79,7 +80,7 @@ impl AuthThrottle {
             let count = count.saturating_sub(now.saturating_sub(last) / DECAY_INTERVAL) + 1;
             now << 32 | count.min(MAX_COUNT)
         };
-        let index = self.hasher.hash_one(address.map(network)) % COUNTERS;
+        let index = self.hasher.hash_one(address.map(client_host)) % COUNTERS;
         let counter = usize::try_from(index)
             .ok()
             .and_then(|index| self.counters.get(index));
@@ -93,17 +94,6 @@ impl AuthThrottle {
         let count = u32::try_from(after & u64::from(u32::MAX)).unwrap_or(u32::MAX);
         STEP.saturating_mul(count.saturating_mul(count))
             .min(MAX_DELAY)
-    }
-}
-
-/// Returns the address that counts as one client: an IPv4 address, or the /64 of an IPv6 address.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let bits = address.to_bits() & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from_bits(bits))
-        }
-        v4 => v4,
     }
 }
 
@@ -180,7 +170,7 @@ mod tests {
             ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
         ] {
             assert_eq!(
-                network(one.parse().unwrap()) == network(other.parse().unwrap()),
+                client_host(one.parse().unwrap()) == client_host(other.parse().unwrap()),
                 same,
                 "{one} {other}"
             );

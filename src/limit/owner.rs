@@ -33,16 +33,18 @@ pub enum OwnerKey {
     Unix,
 }
 
+/// Returns the address that counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+pub fn client_host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 impl OwnerKey {
     /// Returns the key of an anonymous client; `None` is a Unix socket.
     pub fn at(address: Option<IpAddr>) -> Self {
-        match address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V6(address)) => {
-                Self::Address(Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into())
-            }
-            Some(address) => Self::Address(address),
-            None => Self::Unix,
-        }
+        address.map_or(Self::Unix, |address| Self::Address(client_host(address)))
     }
 
     /// Returns the key of a new configured caller.
