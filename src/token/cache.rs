@@ -1,7 +1,8 @@
 //! Token cache on disk (`token.cache_file`), off by default. A restart during an outage of the
-//! token endpoint still has a token, and replicas on one volume share a login.
+//! token endpoint still has a token, and replicas on one volume share logins, whether Citrix grants
+//! or rejects them.
 //!
-//! One encrypted file holds the tokens of all customers and is replaced atomically. No login
+//! One encrypted file holds the records of all customers and is replaced atomically. No login
 //! depends on it: an unusable file is logged once, ignored and rewritten, and a lock that cannot be
 //! acquired is skipped. Disks, network volumes above all, can stall, so file operations run on one
 //! blocking thread at a time, with a timeout.
@@ -10,12 +11,14 @@
 //! between replicas.
 
 mod files;
+mod records;
 mod sealed;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use http::HeaderValue;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -23,11 +26,15 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use self::files::CacheFiles;
-use self::sealed::CacheEntry;
+use self::records::{LoginRecord, RejectionRecord, TokenRecord};
+use super::outcome::Outcome;
 use super::response::MAX_LIFETIME;
+use super::schedule::{Failures, MAX_RETRY_AFTER};
 use crate::config::{Credential, SecretError, TokenCache};
 use crate::system::clock::since_epoch;
 use crate::system::digest::{Sha256, Sha256Builder};
+
+pub(super) use self::records::Fingerprint;
 
 /// Timeout of one file operation.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -68,6 +75,37 @@ pub struct CachedToken {
     pub(super) obtained_at: SystemTime,
     /// Expiry at Citrix.
     pub(super) expires_at: SystemTime,
+    /// The secret of the login; `None` if it is not known.
+    pub(super) secret: Option<Fingerprint>,
+}
+
+/// A login that Citrix rejected: the secret, or the client's rate.
+#[derive(Debug)]
+pub struct CachedRejection {
+    /// All secrets of the replica that logged in.
+    pub(super) secrets: Vec<Fingerprint>,
+    pub(super) outcome: Outcome,
+    pub(super) failures: Failures,
+    /// Consecutive logins in which Citrix rejected every secret tried.
+    pub(super) rejections: u32,
+    pub(super) transaction_id: Option<HeaderValue>,
+    /// The next login.
+    pub(super) until: SystemTime,
+    /// The next login of a replica without a token that Citrix accepts.
+    pub(super) short_until: SystemTime,
+}
+
+impl Fingerprint {
+    /// Hexadecimal digits of the digest: enough to tell a few secrets apart, too few to confirm a
+    /// guess.
+    const LEN: usize = 16;
+
+    /// Returns the fingerprint of a secret with this digest.
+    pub(super) fn of(digest: Sha256) -> Self {
+        let mut digits = digest.to_hex();
+        digits.truncate(Self::LEN);
+        Self(digits)
+    }
 }
 
 /// The cache file, shared by all keepers of the process.
@@ -98,12 +136,15 @@ impl Cache {
 
     /// Returns the token of a credential if the file has one that is valid at `now`.
     pub(super) async fn load(&self, id: CredentialId, now: SystemTime) -> Option<CachedToken> {
-        let found = self.on_disk(move |files| files.find(&id.name())).await;
-        let entry = self.log_error(found)??;
+        let found = self
+            .on_disk(move |files| files.find(|records| records.token(&id.name()).cloned()))
+            .await;
+        let record = self.log_error(found)??;
         let cached = CachedToken {
-            token: entry.token,
-            obtained_at: SystemTime::UNIX_EPOCH.checked_add(entry.obtained_at)?,
-            expires_at: SystemTime::UNIX_EPOCH.checked_add(entry.expires_at)?,
+            token: record.token,
+            obtained_at: at(record.obtained_at)?,
+            expires_at: at(record.expires_at)?,
+            secret: record.secret,
         };
         let lifetime = cached.expires_at.duration_since(cached.obtained_at).ok()?;
         let plausible = lifetime <= MAX_LIFETIME && cached.obtained_at <= now + MAX_CLOCK_LEAD;
@@ -112,14 +153,68 @@ impl Cache {
 
     /// Stores a credential's token in the file, in place of its previous one.
     pub(super) async fn store(&self, id: CredentialId, cached: CachedToken, now: SystemTime) {
-        let entry = CacheEntry {
+        let record = LoginRecord::Token(TokenRecord {
             id: id.name(),
             token: cached.token,
             obtained_at: since_epoch(cached.obtained_at),
             expires_at: since_epoch(cached.expires_at),
+            secret: cached.secret,
+        });
+        self.write(record, now).await;
+    }
+
+    /// Returns the last rejection of a login with the same secrets, until some time after its end.
+    pub(super) async fn rejection(
+        &self,
+        id: CredentialId,
+        secrets: Vec<Fingerprint>,
+        now: SystemTime,
+    ) -> Option<CachedRejection> {
+        let find = move |files: &CacheFiles| {
+            files.find(|records| records.rejection(&id.name(), &secrets).cloned())
         };
+        let found = self.on_disk(find).await;
+        let record = self.log_error(found)??;
+        let until = at(record.until)?;
+        // Jitter lengthens a requested wait by a tenth.
+        let plausible = until <= now + MAX_RETRY_AFTER.mul_f64(1.1) + MAX_CLOCK_LEAD;
+        plausible.then_some(CachedRejection {
+            secrets: record.secrets,
+            outcome: record.outcome,
+            failures: record.failures,
+            rejections: record.rejections,
+            transaction_id: record
+                .transaction_id
+                .and_then(|id| HeaderValue::try_from(id).ok()),
+            until,
+            short_until: at(record.short_until)?,
+        })
+    }
+
+    /// Stores the rejection of a credential's login in the file.
+    pub(super) async fn store_rejection(
+        &self,
+        id: CredentialId,
+        rejection: CachedRejection,
+        now: SystemTime,
+    ) {
+        let transaction_id = rejection.transaction_id.as_ref();
+        let record = LoginRecord::Rejection(RejectionRecord {
+            id: id.name(),
+            secrets: rejection.secrets,
+            outcome: rejection.outcome,
+            failures: rejection.failures,
+            rejections: rejection.rejections,
+            transaction_id: transaction_id.and_then(|id| Some(id.to_str().ok()?.to_owned())),
+            until: since_epoch(rejection.until),
+            short_until: since_epoch(rejection.short_until),
+        });
+        self.write(record, now).await;
+    }
+
+    async fn write(&self, record: LoginRecord, now: SystemTime) {
         let now = since_epoch(now);
-        self.files.enqueue(entry);
+        self.files.enqueue(record);
         let stored = self.on_disk(move |files| files.write_queued(now)).await;
         self.log_error(stored);
     }
@@ -186,6 +281,10 @@ impl Cache {
             }
         }
     }
+}
+
+fn at(since_epoch: Duration) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(since_epoch)
 }
 
 /// Error that makes the cache file unusable. Its text contains nothing of the file.

@@ -74,14 +74,13 @@ pub struct Keeper<I> {
 /// Trigger of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoginReason {
-    /// The schedule. A token that a sibling (another process with the same cache) obtained replaces
-    /// the login.
+    /// The schedule.
     Scheduled,
     /// Citrix rejected the current token.
     Rejected,
     /// An operator requested it.
     Requested,
-    /// The secret changed, and only a login verifies it.
+    /// The secret changed, and only a login with it, this process's or a sibling's, verifies it.
     NewSecret,
 }
 
@@ -99,6 +98,8 @@ struct NewToken {
     expires_at: SystemTime,
     /// The secret of the login; `None` if the token is from the cache.
     secret: Option<WhichSecret>,
+    /// It may have been revoked together with the rejected token that it replaces.
+    suspect: bool,
 }
 
 /// Details of a successful login that are only logged.
@@ -162,7 +163,8 @@ impl<I: Issuer> Keeper<I> {
     pub async fn run(mut self) -> Infallible {
         let snapshot = self.read_secrets().await;
         self.secrets.set_baseline(&snapshot);
-        let mut schedule = match self.publish_cached().await {
+        let began = self.clock.now();
+        let mut schedule = match self.adopt_token(LoginReason::Scheduled, began).await {
             Some(schedule) => schedule,
             None => Box::pin(self.attempt(LoginReason::Scheduled)).await,
         };
@@ -173,8 +175,8 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Logs in or, for a scheduled login, publishes the token that a sibling cached meanwhile.
-    /// Returns the deadlines of the next login.
+    /// Logs in, unless the result of a sibling's login is in the cache. Returns the deadlines of the
+    /// next login.
     async fn attempt(&mut self, reason: LoginReason) -> LoginSchedule {
         let _permit = self.logins.acquire().await;
         let requested = self.slot.begin_login();
@@ -183,35 +185,46 @@ impl<I: Issuer> Keeper<I> {
             LoginReason::Scheduled if requested => LoginReason::Requested,
             reason => reason,
         };
+        let began = self.clock.now();
+        // Held until the result of the login is in the cache, where waiting siblings find it.
+        let _lock = self.login_lock().await;
+        if let Some(schedule) = self.adopt_token(reason, began).await {
+            return schedule;
+        }
+        let snapshot = self.read_secrets().await;
+        if let Some(schedule) = self.adopt_rejection(reason, &snapshot).await {
+            return schedule;
+        }
         if matches!(reason, LoginReason::Rejected | LoginReason::Requested) {
             self.last_forced = Some(Instant::now());
         }
-        // Held until the new token is in the cache, where waiting siblings find it.
-        let lock = self.login_lock(reason).await;
-        if lock.is_some()
-            && let Some(schedule) = self.publish_cached().await
-        {
-            return schedule;
-        }
-        match self.log_in().await {
+        let secrets = self.secrets.fingerprints(&snapshot);
+        match self.log_in(snapshot).await {
             Ok((new, log)) => {
                 self.log_success(&new, &log, reason);
                 let cached = CachedToken {
                     token: new.text.clone(),
                     obtained_at: new.obtained_at,
                     expires_at: new.expires_at,
+                    secret: self.secrets.accepted_fingerprint(),
                 };
                 let schedule = self.publish(new);
                 self.store_cached(cached).await;
                 schedule
             }
-            Err(error) => self.schedule_retry(&error),
+            Err(error) => {
+                let schedule = self.schedule_retry(&error);
+                self.store_rejection(&error, secrets, &schedule).await;
+                schedule
+            }
         }
     }
 
     /// Tries the candidate secrets in turn while Citrix rejects them.
-    async fn log_in(&mut self) -> Result<(NewToken, LoginLog), LoginError> {
-        let snapshot = self.read_secrets().await;
+    async fn log_in(
+        &mut self,
+        snapshot: SecretSnapshot,
+    ) -> Result<(NewToken, LoginLog), LoginError> {
         let Selection {
             candidates,
             problem,
@@ -304,6 +317,7 @@ impl<I: Issuer> Keeper<I> {
             usable,
             expires_at,
             secret: None,
+            suspect: false,
         };
         let log = LoginLog {
             skew,
@@ -321,6 +335,7 @@ impl<I: Issuer> Keeper<I> {
             usable,
             expires_at,
             secret,
+            suspect,
             ..
         } = new;
         let generation = token.generation();
@@ -342,6 +357,8 @@ impl<I: Issuer> Keeper<I> {
             status.on_old_secret = on_old_secret;
             status.other_customer = other_customer;
             status.secret = secret;
+            let replaced = status.suspect_since.unwrap_or(generation - 1);
+            status.suspect_since = suspect.then_some(replaced);
             status.due = Some(due.instant);
             status.forced_not_before = Some(due_if_forced.instant);
         });
@@ -364,22 +381,35 @@ impl<I: Issuer> Keeper<I> {
         let short = self.failures.backoff(None, error.retry_after, random);
         let due_if_forced =
             Deadline::now(self.clock).after(short.max(self.forced_wait()).min(backoff));
+        let schedule = LoginSchedule { due, due_if_forced };
+        let transaction_id = error.transaction_id.clone();
+        self.report_failure(error.outcome, transaction_id, &schedule);
+        self.log_failure(error, backoff, self.slot.usable(now).is_some());
+        schedule
+    }
+
+    /// Publishes a failed login, and the time of the next one.
+    fn report_failure(
+        &self,
+        outcome: Outcome,
+        transaction_id: Option<HeaderValue>,
+        schedule: &LoginSchedule,
+    ) {
         let consecutive = self.failures.consecutive;
+        let failure = FailedLogin {
+            outcome,
+            transaction_id,
+            at: self.clock.now(),
+        };
         self.slot.update(|status| {
-            status.next_attempt = Some(due.wall);
+            status.next_attempt = Some(schedule.due.wall);
             status.in_progress = false;
             status.consecutive_failures = consecutive;
-            status.last_failure = Some(FailedLogin {
-                outcome: error.outcome,
-                transaction_id: error.transaction_id.clone(),
-                at: now,
-            });
-            status.due = Some(due.instant);
-            status.forced_not_before = Some(due_if_forced.instant);
+            status.last_failure = Some(failure);
+            status.due = Some(schedule.due.instant);
+            status.forced_not_before = Some(schedule.due_if_forced.instant);
         });
-        self.metrics.set_schedule(due.wall, consecutive);
-        self.log_failure(error, backoff, self.slot.usable(now).is_some());
-        LoginSchedule { due, due_if_forced }
+        self.metrics.set_schedule(schedule.due.wall, consecutive);
     }
 
     /// Returns the remainder of `token.min_forced_interval`.

@@ -71,8 +71,9 @@ impl Rejections {
     /// Reports that Citrix rejected token `generation` of `slot` in a caller's scope, unless that
     /// scope is suppressed.
     pub fn report(&self, slot: &TokenSlot, scope: Scope, generation: u64) -> Reaction {
+        let first_suspect = slot.first_suspect(generation);
         let last_suspect = slot.last_suspect(generation);
-        match self.may_refresh(scope, generation, last_suspect, Instant::now()) {
+        match self.may_refresh(scope, first_suspect, last_suspect, Instant::now()) {
             RefreshDecision::Allowed => Reaction::Reported(slot.report_rejected(generation)),
             RefreshDecision::NewlySuppressed => Reaction::NewlySuppressed,
             RefreshDecision::Suppressed => Reaction::Suppressed,

@@ -21,7 +21,7 @@ const MAX_BACKOFF_WITH_TOKEN: Duration = Duration::from_secs(60);
 const MIN_RATE_LIMIT_BACKOFF: Duration = Duration::from_secs(10);
 const MAX_RATE_LIMIT_BACKOFF: Duration = Duration::from_secs(90);
 /// Longest wait accepted from a 429.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// Returns the time for which a token is sent: its lifetime minus 10 %, at most a minute.
 pub fn usable_lifetime(lifetime: Duration) -> Duration {

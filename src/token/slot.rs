@@ -277,6 +277,16 @@ impl TokenSlot {
         }
     }
 
+    /// Returns the generation to which the rejection of `generation` belongs: that of an older token
+    /// of a sibling's, which replaced a rejected one, proves no more than the first.
+    pub(super) fn first_suspect(&self, generation: u64) -> u64 {
+        let status = self.status.borrow();
+        let suspect = status
+            .suspect_since
+            .filter(|_| status.generation == generation);
+        suspect.unwrap_or(generation)
+    }
+
     /// Returns the newest generation that may have been revoked together with `generation`. To be
     /// called before [`TokenSlot::report_rejected`]: a login in progress may have started before
     /// tokens were revoked, so that the token it obtains is invalid as well.

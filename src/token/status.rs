@@ -123,6 +123,9 @@ pub struct TokenStatus {
     pub in_progress: bool,
     /// The login in progress started after Citrix rejected the current token.
     pub(super) started_after_rejection: bool,
+    /// The rejected token that the newest one replaces, if that is an older one of a sibling's: it may
+    /// have been revoked as well.
+    pub(super) suspect_since: Option<u64>,
     /// Failed logins since the last success.
     pub consecutive_failures: u32,
     /// The last failed login, kept after later successes.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-use super::sealed::{self, CacheEntry};
+use super::records::{LoginRecord, Records};
+use super::sealed;
 use super::{CacheError, SecretError};
 use crate::config::SecretSource;
 
@@ -31,9 +32,9 @@ pub(super) struct CacheFiles {
     path: PathBuf,
     key: SecretSource,
     contents: Mutex<Contents>,
-    /// Entries to write, at most one per credential: keepers that log in at the same time share one
+    /// Records to write, at most one per credential: keepers that log in at the same time share one
     /// write.
-    queued: Mutex<Vec<CacheEntry>>,
+    queued: Mutex<Vec<LoginRecord>>,
 }
 
 /// Decrypted content of the file when it was last read, so that it is decrypted once and not once
@@ -41,7 +42,7 @@ pub(super) struct CacheFiles {
 #[derive(Default)]
 struct Contents {
     stamp: Option<Stamp>,
-    entries: Vec<CacheEntry>,
+    records: Records,
 }
 
 /// Metadata that change when a file is replaced or written to.
@@ -78,22 +79,24 @@ impl CacheFiles {
         &self.path
     }
 
-    /// Returns the entry of a credential.
-    pub(super) fn find(&self, id: &str) -> Result<Option<CacheEntry>, CacheError> {
+    /// Returns a part of the content.
+    pub(super) fn find<T>(
+        &self,
+        find: impl FnOnce(&Records) -> Option<T>,
+    ) -> Result<Option<T>, CacheError> {
         let mut contents = locked(&self.contents);
         self.refresh(&mut contents)?;
-        let found = contents.entries.iter().find(|entry| entry.id == id);
-        Ok(found.cloned())
+        Ok(find(&contents.records))
     }
 
-    /// Queues an entry for the next write, in place of a queued one of the same credential.
-    pub(super) fn enqueue(&self, entry: CacheEntry) {
+    /// Queues a record for the next write, in place of a queued one of the same credential.
+    pub(super) fn enqueue(&self, record: LoginRecord) {
         let mut queued = locked(&self.queued);
-        queued.retain(|other| other.id != entry.id);
-        queued.push(entry);
+        queued.retain(|other| !record.replaces(other));
+        queued.push(record);
     }
 
-    /// Writes the queued entries, unless a concurrent write already did, and removes those that
+    /// Writes the queued records, unless a concurrent write already did, and removes those that
     /// expired before `now`.
     ///
     /// The file is replaced atomically, so that a reader sees either version in full.
@@ -108,11 +111,11 @@ impl CacheFiles {
         // An unreadable file is replaced; the preceding load has logged the error.
         let _ = self.refresh(&mut contents);
         contents.stamp = None;
-        contents
-            .entries
-            .retain(|old| old.expires_at > now && new.iter().all(|entry| entry.id != old.id));
-        contents.entries.extend(new);
-        let bytes = sealed::seal(&contents.entries, &self.key()?)?;
+        contents.records.expire(now);
+        for record in new {
+            contents.records.add(record);
+        }
+        let bytes = sealed::seal(&contents.records, &self.key()?)?;
         if bytes.len() > MAX_FILE_SIZE {
             return Err(CacheError::TooLarge);
         }
@@ -132,10 +135,10 @@ impl CacheFiles {
     fn refresh(&self, contents: &mut Contents) -> Result<(), CacheError> {
         match self.read(contents.stamp) {
             Ok(None) => {}
-            Ok(Some((stamp, entries))) => {
+            Ok(Some((stamp, records))) => {
                 *contents = Contents {
                     stamp: Some(stamp),
-                    entries,
+                    records,
                 }
             }
             Err(error) => {
@@ -147,7 +150,7 @@ impl CacheFiles {
     }
 
     /// Returns the content of the file; `None` if it is unchanged since `before`.
-    fn read(&self, before: Option<Stamp>) -> Result<Option<(Stamp, Vec<CacheEntry>)>, CacheError> {
+    fn read(&self, before: Option<Stamp>) -> Result<Option<(Stamp, Records)>, CacheError> {
         let failed = |error: std::io::Error| match error.kind() {
             ErrorKind::NotFound => CacheError::Missing,
             kind => CacheError::Io("reading", kind),

@@ -1,12 +1,18 @@
 //! The keeper's use of the token cache.
 
+use std::time::SystemTime;
+
 use tracing::info;
 
 use super::deadline::Deadline;
+use super::reader::SecretSnapshot;
 use super::{Keeper, LoginReason, LoginSchedule, NewToken};
 use crate::config::Credential;
-use crate::token::cache::{Cache, CachedToken, CredentialId, LoginLock};
-use crate::token::issuer::Issuer;
+use crate::token::cache::{
+    Cache, CachedRejection, CachedToken, CredentialId, Fingerprint, LoginLock,
+};
+use crate::token::issuer::{Issuer, LoginError};
+use crate::token::outcome::Outcome;
 use crate::token::schedule;
 use crate::token::slot::Token;
 
@@ -27,26 +33,59 @@ impl CacheHandle {
 }
 
 impl<I: Issuer> Keeper<I> {
-    /// Waits until no sibling is logging in. Returns `None` without a cache, and for a login that a
-    /// sibling's token cannot replace.
-    pub(super) async fn login_lock(&self, reason: LoginReason) -> Option<LoginLock> {
-        let handle = self
-            .cache
-            .as_ref()
-            .filter(|_| reason == LoginReason::Scheduled)?;
+    /// Waits until no sibling (another process with the same cache) is logging in. Returns `None`
+    /// without a cache.
+    pub(super) async fn login_lock(&self) -> Option<LoginLock> {
+        let handle = self.cache.as_ref()?;
         Some(handle.cache.login_lock(handle.id).await)
     }
 
-    /// Publishes the cached token if it is newer than the current one and not due for refresh
-    /// itself.
-    pub(super) async fn publish_cached(&mut self) -> Option<LoginSchedule> {
+    /// Publishes the cached token in place of a login that began at `began`, if it serves the same
+    /// purpose.
+    pub(super) async fn adopt_token(
+        &mut self,
+        reason: LoginReason,
+        began: SystemTime,
+    ) -> Option<LoginSchedule> {
         let handle = self.cache.as_ref()?;
-        let now = self.clock.now();
+        let mut cached = handle.cache.load(handle.id, self.clock.now()).await?;
+        let secret = cached.secret.take();
+        let is_later = cached.obtained_at >= began;
+        let mut new = self.cached_token(cached, reason == LoginReason::Rejected)?;
+        // An older one may have been revoked as well.
+        new.suspect = reason == LoginReason::Rejected && !is_later;
+        let serves = match reason {
+            LoginReason::NewSecret => self.is_proven(secret).await,
+            LoginReason::Requested => is_later,
+            LoginReason::Scheduled | LoginReason::Rejected => {
+                if self.secrets.are_rejected() {
+                    self.is_proven(secret).await;
+                }
+                true
+            }
+        };
+        if !serves {
+            return None;
+        }
+        info!(
+            customer = self.credential.customer(),
+            generation = new.token.generation(),
+            usable_for_s = new.usable.left(self.clock).as_secs(),
+            next_refresh_in_s = new.due.left(self.clock).as_secs(),
+            "token loaded from the cache file"
+        );
+        Some(self.publish(new))
+    }
+
+    /// Returns a cached token if it is newer than the current one and, unless `even_overdue`, not
+    /// due for refresh itself.
+    fn cached_token(&self, cached: CachedToken, even_overdue: bool) -> Option<NewToken> {
         let CachedToken {
             token: text,
             obtained_at,
             expires_at,
-        } = handle.cache.load(handle.id, now).await?;
+            secret: _,
+        } = cached;
         if self
             .slot
             .status()
@@ -62,19 +101,13 @@ impl<I: Issuer> Keeper<I> {
         );
         let refresh = schedule::refresh_after(lifetime, self.settings.refresh_at, fastrand::f64());
         let due = Deadline::at(obtained_at + refresh, self.clock);
+        let has_usable = self.slot.usable(self.clock.now()).is_some() && !even_overdue;
         let overdue = due.left(self.clock).is_zero();
-        if usable.left(self.clock).is_zero() || (overdue && self.slot.usable(now).is_some()) {
+        if usable.left(self.clock).is_zero() || (overdue && has_usable) {
             return None;
         }
         let token = Token::new(self.slot.generation() + 1, &text, usable.wall).ok()?;
-        info!(
-            customer = self.credential.customer(),
-            generation = token.generation(),
-            usable_for_s = usable.left(self.clock).as_secs(),
-            next_refresh_in_s = due.left(self.clock).as_secs(),
-            "token loaded from the cache file"
-        );
-        Some(self.publish(NewToken {
+        Some(NewToken {
             token,
             text,
             obtained_at,
@@ -82,7 +115,90 @@ impl<I: Issuer> Keeper<I> {
             usable,
             expires_at,
             secret: None,
-        }))
+            suspect: false,
+        })
+    }
+
+    /// Returns `true` if `secret`, with which a sibling logged in, is a configured one.
+    async fn is_proven(&mut self, secret: Option<Fingerprint>) -> bool {
+        let Some(secret) = secret else {
+            return false;
+        };
+        let snapshot = self.read_secrets().await;
+        let customer = self.credential.customer();
+        self.secrets
+            .accepted_elsewhere(&secret, &snapshot, customer)
+    }
+
+    /// Postpones a login that Citrix rejected from a sibling. Attempts and their backoff are those of
+    /// all siblings together.
+    pub(super) async fn adopt_rejection(
+        &mut self,
+        reason: LoginReason,
+        snapshot: &SecretSnapshot,
+    ) -> Option<LoginSchedule> {
+        let handle = self.cache.as_ref()?;
+        let secrets = self.secrets.fingerprints(snapshot);
+        let now = self.clock.now();
+        if secrets.is_empty() {
+            return None;
+        }
+        let rejection = handle.cache.rejection(handle.id, secrets, now).await?;
+        let is_limited = rejection.outcome == Outcome::RateLimited;
+        if is_limited && reason == LoginReason::NewSecret {
+            return None;
+        }
+        let is_served = self.slot.usable(now).is_some() && !self.slot.is_rejected();
+        let due_if_forced = Deadline::at(rejection.short_until, self.clock);
+        let due = if is_served {
+            Deadline::at(rejection.until, self.clock)
+        } else {
+            due_if_forced
+        };
+        let is_over = due.left(self.clock).is_zero();
+        if is_over && self.failures.consecutive >= rejection.failures.consecutive {
+            return None;
+        }
+        self.failures = rejection.failures;
+        if !is_limited {
+            self.secrets
+                .rejected_elsewhere(snapshot, rejection.rejections);
+        }
+        if is_over {
+            return None;
+        }
+        let schedule = LoginSchedule { due, due_if_forced };
+        self.log_postponed(&rejection, due.left(self.clock), is_served);
+        self.report_failure(rejection.outcome, rejection.transaction_id, &schedule);
+        Some(schedule)
+    }
+
+    /// Stores a rejection by Citrix for siblings. Other failures are those of this machine, and a
+    /// sibling may succeed.
+    pub(super) async fn store_rejection(
+        &self,
+        error: &LoginError,
+        secrets: Vec<Fingerprint>,
+        schedule: &LoginSchedule,
+    ) {
+        let is_shared = error.outcome.rejects_secret() || error.outcome == Outcome::RateLimited;
+        let Some(handle) = self.cache.as_ref().filter(|_| is_shared) else {
+            return;
+        };
+        let rejection = CachedRejection {
+            secrets,
+            outcome: error.outcome,
+            failures: self.failures,
+            rejections: self.secrets.rejections(),
+            transaction_id: error.transaction_id.clone(),
+            until: schedule.due.wall,
+            short_until: schedule.due_if_forced.wall,
+        };
+        let now = self.clock.now();
+        handle
+            .cache
+            .store_rejection(handle.id, rejection, now)
+            .await;
     }
 
     /// Stores a token for a restart and for siblings.

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use tracing::{error, info, warn};
 
 use super::{Keeper, LoginLog, LoginReason, NewToken};
+use crate::token::cache::CachedRejection;
 use crate::token::issuer::{Issuer, LoginError};
 
 impl<I: Issuer> Keeper<I> {
@@ -58,6 +59,44 @@ impl<I: Issuer> Keeper<I> {
                 consecutive_failures,
                 transaction_id,
                 "login failed; no usable token"
+            );
+        }
+    }
+}
+
+impl<I: Issuer> Keeper<I> {
+    /// Logs an error if requests now fail, else a warning.
+    pub(super) fn log_postponed(
+        &self,
+        rejection: &CachedRejection,
+        wait: Duration,
+        has_token: bool,
+    ) {
+        let customer = self.credential.customer();
+        let outcome = rejection.outcome.label();
+        let advice = rejection.outcome.advice();
+        let next_attempt_in_s = tenths(wait.as_secs_f64());
+        let transaction_id = text(rejection.transaction_id.as_ref());
+        let consecutive_failures = rejection.failures.consecutive;
+        if has_token {
+            warn!(
+                customer,
+                outcome,
+                advice,
+                next_attempt_in_s,
+                consecutive_failures,
+                transaction_id,
+                "login of another replica rejected; login postponed, current token still valid"
+            );
+        } else {
+            error!(
+                customer,
+                outcome,
+                advice,
+                next_attempt_in_s,
+                consecutive_failures,
+                transaction_id,
+                "login of another replica rejected; login postponed, no usable token"
             );
         }
     }

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::reader::{ReadSecret, SecretSnapshot};
 use crate::system::digest::Sha256;
+use crate::token::cache::Fingerprint;
 pub(super) use crate::token::status::WhichSecret;
 
 /// Hashes of both configured secrets, which reveal a change; `None` for an unreadable or unset one.
@@ -62,7 +63,7 @@ pub(super) struct SecretSelector {
     /// The configured secrets when all of them were rejected or unreadable.
     rejected: Option<SecretHashes>,
     /// Consecutive logins in which Citrix rejected every secret tried.
-    rejections: usize,
+    rejections: u32,
 }
 
 impl SecretSelector {
@@ -112,7 +113,8 @@ impl SecretSelector {
             candidates.insert(index, remembered);
         }
         if self.rejections > 0 && candidates.len() > 1 {
-            candidates = vec![candidates.swap_remove(self.rejections % candidates.len())];
+            let turn = usize::try_from(self.rejections).unwrap_or_default() % candidates.len();
+            candidates = vec![candidates.swap_remove(turn)];
         }
         Selection {
             candidates,
@@ -184,6 +186,68 @@ impl SecretSelector {
     pub(super) const fn all_rejected(&mut self) {
         self.rejected = Some(self.seen);
         self.rejections = self.rejections.saturating_add(1);
+    }
+
+    /// Returns the fingerprints of all secrets that logins try: those just read, and the last accepted
+    /// one.
+    pub(super) fn fingerprints(&self, snapshot: &SecretSnapshot) -> Vec<Fingerprint> {
+        let SecretHashes { current, next } = SecretHashes::of(snapshot);
+        let remembered = self.last_accepted.as_ref().map(|accepted| accepted.hash);
+        let mut found: Vec<Sha256> = Vec::with_capacity(3);
+        for hash in [current, next, remembered].into_iter().flatten() {
+            if !found.contains(&hash) {
+                found.push(hash);
+            }
+        }
+        found.into_iter().map(Fingerprint::of).collect()
+    }
+
+    /// Returns the fingerprint of the last accepted secret.
+    pub(super) fn accepted_fingerprint(&self) -> Option<Fingerprint> {
+        let accepted = self.last_accepted.as_ref()?;
+        Some(Fingerprint::of(accepted.hash))
+    }
+
+    /// Records that Citrix accepted one of the secrets just read from a sibling. Returns `false` if
+    /// it is another one.
+    pub(super) fn accepted_elsewhere(
+        &mut self,
+        accepted: &Fingerprint,
+        snapshot: &SecretSnapshot,
+        customer: &str,
+    ) -> bool {
+        let secrets = [
+            (WhichSecret::Current, Some(&snapshot.current)),
+            (WhichSecret::Next, snapshot.next.as_ref()),
+        ];
+        let candidate = secrets.into_iter().find_map(|(which, secret)| {
+            let secret = secret?.as_ref().ok()?.clone();
+            let hash = hash(&secret);
+            (Fingerprint::of(hash) == *accepted).then_some(SecretCandidate {
+                which,
+                secret,
+                hash,
+            })
+        });
+        let Some(candidate) = candidate else {
+            return false;
+        };
+        self.seen = SecretHashes::of(snapshot);
+        self.accepted(candidate, customer);
+        true
+    }
+
+    /// Records that Citrix rejected the secrets just read from a sibling, in as many consecutive
+    /// logins.
+    pub(super) fn rejected_elsewhere(&mut self, snapshot: &SecretSnapshot, rejections: u32) {
+        self.seen = SecretHashes::of(snapshot);
+        self.rejected = Some(self.seen);
+        self.rejections = rejections;
+    }
+
+    /// Returns the number of consecutive logins in which Citrix rejected every secret tried.
+    pub(super) const fn rejections(&self) -> u32 {
+        self.rejections
     }
 
     /// Returns `true` if all configured secrets were rejected or unreadable at the last login.

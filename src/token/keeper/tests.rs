@@ -9,6 +9,7 @@ mod redaction;
 mod refresh;
 mod requested;
 mod rotation;
+mod siblings;
 mod simulation;
 
 use std::cell::Cell;
