@@ -17,6 +17,7 @@ mod credential;
 mod defaults;
 mod egress;
 mod environment;
+mod fleet;
 mod key;
 mod live;
 mod overrides;
@@ -38,6 +39,7 @@ pub use check::{from_bytes, from_toml, load};
 pub use credential::{Credential, InstanceId};
 pub use egress::{ConnectProxy, Egress, ProxyUrlError};
 pub use environment::process_environment;
+pub use fleet::{Fleet, FleetSecrets, FleetStore, HostPort, Sentinels, StoreAddress, StoreTls};
 pub use key::join_names;
 pub use live::{
     AllowedHosts, Http2Mode, KnownGateway, Limits, Live, LoginSettings, Networks, TokenCache,

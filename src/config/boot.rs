@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::FleetStore;
 use crate::system::digest::Sha256;
 
 /// Settings that are read at start only.
@@ -23,6 +24,10 @@ pub struct Boot {
     pub admin: AdminSettings,
     /// `[log]`. A reload may change the level.
     pub log: LogSettings,
+    /// The name of this replica: `fleet.replica`, else that of the pod or host; may be empty.
+    pub replica: String,
+    /// The store that replicas share.
+    pub fleet_store: Option<FleetStore>,
 }
 
 impl Boot {

@@ -11,8 +11,19 @@ use crate::system::digest::{Sha256, Sha256Builder};
 use crate::system::files::FileDigest;
 
 /// Keys, and tables of keys, that are read at start only.
-pub const BOOT_KEYS: [&str; 6] = [
+pub const BOOT_KEYS: [&str; 17] = [
     "admin",
+    "fleet.lease",
+    "fleet.limits",
+    "fleet.name",
+    "fleet.replica",
+    "fleet.sentinel_master",
+    "fleet.sentinel_password",
+    "fleet.sentinels",
+    "fleet.tls",
+    "fleet.tokens",
+    "fleet.url",
+    "insecure.plain_fleet",
     "listen.address",
     "listen.tls",
     "listen.unix_mode",

@@ -9,6 +9,7 @@ mod caller;
 mod citrix;
 mod customers;
 mod egress;
+mod fleet;
 mod gateways;
 mod limits;
 mod listen;
@@ -17,6 +18,7 @@ mod network;
 mod process;
 mod route;
 mod secret;
+mod store_url;
 mod token;
 mod upstream;
 mod url;
@@ -41,6 +43,7 @@ use admin::check_admin;
 use built_in::BuiltInRoutes;
 use caller::{check_access, check_callers, check_client_certificates};
 use customers::{CustomerList, check_customers};
+use fleet::check_fleet;
 use gateways::known_gateways;
 use limits::check_limits;
 use listen::check_listen;
@@ -164,6 +167,7 @@ fn check_config(raw: RawConfig, report: &mut Report<'_>) -> Option<(Boot, Live)>
     let token_cache = check_token_cache(&raw.token, report);
     let limits = check_limits(&raw.limits, report);
     let login = check_login(&raw.login, report);
+    let fleet = check_fleet(raw.fleet.as_ref(), &raw.insecure, report);
     let routes = check_routes(&raw.route, BuiltInRoutes::new(known), report);
     let (drain_delay, drain_timeout) = check_lifecycle(&raw.lifecycle, report);
     let access_log = report.boolean(&raw.log.access, true);
@@ -174,6 +178,8 @@ fn check_config(raw: RawConfig, report: &mut Report<'_>) -> Option<(Boot, Live)>
         workers: listen.workers,
         admin,
         log,
+        replica: fleet.replica,
+        fleet_store: fleet.store,
     };
     let CustomerList {
         credentials,
@@ -195,6 +201,7 @@ fn check_config(raw: RawConfig, report: &mut Report<'_>) -> Option<(Boot, Live)>
         token_cache,
         limits,
         login,
+        fleet: fleet.live,
         access_log,
         drain_delay,
         drain_timeout,

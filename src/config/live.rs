@@ -1,6 +1,7 @@
 //! Settings that a reload replaces.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use secrecy::SecretString;
 
 use citrix_wire::citrix::clouds::Cloud;
 
-use super::{Caller, Credential, Egress, RouteSettings, SecretSource, UpstreamUrl};
+use super::{Caller, Credential, Egress, Fleet, RouteSettings, SecretSource, UpstreamUrl};
 
 /// A set of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,12 +65,23 @@ pub struct Live {
     pub limits: Limits,
     /// `[login]`: gateway tokens, which callers obtain.
     pub login: LoginSettings,
+    /// `[fleet]`: other replicas; `None` if there are none.
+    pub fleet: Option<Fleet>,
     /// Whether each exchange is logged.
     pub access_log: bool,
     /// The time that requests are still accepted while the readiness probe already fails.
     pub drain_delay: Duration,
     /// The time that requests in flight have to finish during a drain.
     pub drain_timeout: Duration,
+}
+
+impl Live {
+    /// Returns the number of replicas that divide Citrix's limits, this one included.
+    pub fn replicas(&self) -> NonZeroU32 {
+        self.fleet
+            .as_ref()
+            .map_or(NonZeroU32::MIN, Fleet::replicas_alone)
+    }
 }
 
 /// The gateway's own token endpoints (interface §4.5).

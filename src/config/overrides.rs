@@ -22,10 +22,14 @@ const BLOCKS: [&str; 3] = ["customer", "route", "caller"];
 
 /// Keys whose value may be a table or a string: a variable replaces the value in the file as a
 /// whole.
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 9] = [
     "client_secret",
     "client_secret_next",
     "cache_key",
+    "key",
+    "key_previous",
+    "password",
+    "sentinel_password",
     "proxy_url",
     "signing_key",
 ];

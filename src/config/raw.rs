@@ -138,6 +138,7 @@ table! {
         route: Vec<RawRoute>,
         caller: Vec<RawCaller>,
         login: RawLogin,
+        fleet: Option<RawFleet>,
         lifecycle: RawLifecycle,
         log: RawLog,
         insecure: RawInsecure,
@@ -310,6 +311,36 @@ table! {
 }
 
 table! {
+    /// `[fleet]`
+    RawFleet {
+        url: Leaf,
+        password: Leaf,
+        key: Leaf,
+        key_previous: Leaf,
+        name: Leaf,
+        sentinels: Leaf,
+        sentinel_master: Leaf,
+        sentinel_password: Leaf,
+        tls: Option<RawFleetTls>,
+        tokens: Leaf,
+        limits: Leaf,
+        timeout: Leaf,
+        lease: Leaf,
+        replicas: Leaf,
+        replica: Leaf,
+    }
+}
+
+table! {
+    /// `fleet.tls`
+    RawFleetTls {
+        ca_file: Leaf,
+        certificate: Leaf,
+        key: Leaf,
+    }
+}
+
+table! {
     /// `[lifecycle]`
     RawLifecycle {
         drain_delay: Leaf,
@@ -330,6 +361,7 @@ table! {
     /// `[insecure]`
     RawInsecure {
         allow_anonymous: Leaf,
+        plain_fleet: Leaf,
     }
 }
 

@@ -6,6 +6,7 @@ mod customers;
 mod egress;
 mod environment;
 mod example;
+mod fleet;
 mod routes;
 mod sections;
 
@@ -213,6 +214,15 @@ fn boot_keys_are_applied() {
         (boot.log.format, boot.log.level),
         (Some(LogFormat::Text), LevelFilter::DEBUG)
     );
+}
+
+#[test]
+fn fleet_keys_are_applied() {
+    let config = full();
+    let fleet = config.live.fleet.as_ref().unwrap();
+    assert_eq!(fleet.replicas_alone().get(), 3);
+    assert_eq!(fleet.timeout, Duration::from_millis(100));
+    assert_eq!(config.boot.replica, "gateway-0");
 }
 
 #[test]

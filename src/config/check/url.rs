@@ -88,7 +88,7 @@ fn invalid(text: &str, reason: &str) -> String {
 }
 
 /// Returns `true` for hosts that a certificate can name.
-fn is_valid_host(host: &str) -> bool {
+pub(super) fn is_valid_host(host: &str) -> bool {
     match host::ip_literal(host) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => ServerName::try_from(host).is_ok(),
@@ -97,7 +97,7 @@ fn is_valid_host(host: &str) -> bool {
 
 /// Returns `true` for `localhost` and loopback addresses. Names are not resolved: the result could
 /// change.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let address: Result<IpAddr, _> = host::strip_brackets(host).parse();
     address.map_or_else(
         |_| host.eq_ignore_ascii_case("localhost"),

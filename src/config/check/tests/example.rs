@@ -133,8 +133,15 @@ fn defaults_in_the_example_are_the_defaults() {
     let mut text = String::new();
     let mut header = String::new();
     for setting in settings() {
-        let off_by_default = ["[[route]]", "[[customer]]", "[[caller]]", "[listen.tls]"]
-            .contains(&setting.header.as_str());
+        let off_by_default = [
+            "[[route]]",
+            "[[customer]]",
+            "[[caller]]",
+            "[listen.tls]",
+            "[fleet]",
+            "[fleet.tls]",
+        ]
+        .contains(&setting.header.as_str());
         if off_by_default || !plain(&setting.line) || setting.line.contains("file =") {
             continue;
         }
