@@ -77,6 +77,8 @@ pub struct Admin {
     shared: Arc<Shared>,
     lifecycle: Lifecycle,
     settings: config::AdminSettings,
+    /// The name of this replica.
+    replica: String,
     /// `None` if the program that embeds the gateway owns the log.
     log: Option<LogHandle>,
     started: Instant,
@@ -135,6 +137,7 @@ impl Admin {
         shared: Arc<Shared>,
         lifecycle: Lifecycle,
         settings: config::AdminSettings,
+        replica: String,
         log: Option<LogHandle>,
     ) -> Self {
         let started = Instant::now();
@@ -142,6 +145,7 @@ impl Admin {
             shared,
             lifecycle,
             settings,
+            replica,
             log,
             started,
             history: History::new(started),

@@ -207,6 +207,7 @@ impl App {
             Arc::clone(&shared),
             lifecycle.clone(),
             boot.admin,
+            boot.replica,
             log.clone(),
         );
         let admin = start_admin(admin, admin_listener, &lifecycle);

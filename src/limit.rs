@@ -8,8 +8,9 @@ pub mod owner;
 pub mod permits;
 pub mod rate;
 pub mod scope;
+pub mod spacing;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -27,7 +28,8 @@ pub struct Limit {
     queue: Arc<FairQueue>,
     /// Without a rate limiter, a queue permit is held until the response ends. With one, the single
     /// permit is held by the request that waits for the limiter, so that waiting is fair and
-    /// bounded, and no admission is lost when a caller disconnects.
+    /// bounded, and no admission is lost when a caller disconnects. A permit that rests is held in
+    /// the same way.
     rate: Option<RateLimiter>,
 }
 
@@ -45,6 +47,7 @@ pub enum Admission<'l> {
 pub struct QueuedRequest<'l> {
     limit: &'l Limit,
     acquired: Acquired,
+    replicas: NonZeroU32,
 }
 
 /// A wait that exceeded its deadline.
@@ -66,20 +69,31 @@ impl Limit {
         }
     }
 
-    /// Admits or queues a request.
+    /// Admits or queues a request. A rate is divided among `replicas`; the permits of a concurrency
+    /// rest between uses ([`QueuePermit::begin_use`]).
     ///
     /// # Errors
     /// If `max_queued` requests, or too many of the owner, are queued.
-    pub fn acquire(&self, key: OwnerKey, max_queued: usize) -> Result<Admission<'_>, Exceeded> {
+    pub fn acquire(
+        &self,
+        key: OwnerKey,
+        max_queued: usize,
+        replicas: NonZeroU32,
+    ) -> Result<Admission<'_>, Exceeded> {
         let acquired = self.queue.acquire(key, max_queued)?;
         Ok(match (acquired, &self.rate) {
-            (Acquired::Permit(permit), None) => Admission::Immediate(Some(permit)),
-            (Acquired::Permit(_), Some(rate)) if rate.acquire(Instant::now()).is_ok() => {
+            (Acquired::Permit(permit), None) if permit.rests_until().is_none() => {
+                Admission::Immediate(Some(permit))
+            }
+            (Acquired::Permit(_), Some(rate))
+                if rate.acquire_share(Instant::now(), replicas).is_ok() =>
+            {
                 Admission::Immediate(None)
             }
             (acquired, _) => Admission::Queued(QueuedRequest {
                 limit: self,
                 acquired,
+                replicas,
             }),
         })
     }
@@ -90,21 +104,21 @@ impl QueuedRequest<'_> {
     /// ends.
     ///
     /// # Errors
-    /// If the request is not admitted by `deadline`; at once if the rate cannot admit it by then.
+    /// If the request is not admitted by `deadline`; at once if the rate, or the rest of the permit,
+    /// cannot admit it by then.
     pub async fn wait(self, deadline: Instant) -> Result<Option<QueuePermit>, WaitTimeout> {
         let permit = match self.acquired {
             Acquired::Permit(permit) => permit,
             Acquired::Queued(waiter) => waiter.wait(deadline).await.ok_or(WaitTimeout)?,
         };
         let Some(rate) = &self.limit.rate else {
+            if let Some(end) = permit.rests_until() {
+                sleep_until(end, deadline).await?;
+            }
             return Ok(Some(permit));
         };
-        while let Err(wait) = rate.acquire(Instant::now()) {
-            let next = Instant::now() + wait;
-            if next > deadline {
-                return Err(WaitTimeout);
-            }
-            tokio::time::sleep_until(next).await;
+        while let Err(wait) = rate.acquire_share(Instant::now(), self.replicas) {
+            sleep_until(Instant::now() + wait, deadline).await?;
         }
         // The next request in the queue waits for the limiter from here on.
         drop(permit);
@@ -112,12 +126,22 @@ impl QueuedRequest<'_> {
     }
 }
 
+/// Sleeps until `end`; fails at once if that is after `deadline`.
+async fn sleep_until(end: Instant, deadline: Instant) -> Result<(), WaitTimeout> {
+    if end > deadline {
+        return Err(WaitTimeout);
+    }
+    tokio::time::sleep_until(end).await;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
     use std::time::Duration;
 
     use super::*;
+
+    const ALONE: NonZeroU32 = NonZeroU32::MIN;
 
     fn per_second(count: u32) -> Limit {
         Limit::new(Quota::PerSecond(NonZeroU32::new(count).unwrap()))
@@ -126,7 +150,7 @@ mod tests {
     /// Waits as a request does; returns the time it took.
     async fn wait(limit: &Limit, timeout: Duration) -> Result<Duration, WaitTimeout> {
         let began = Instant::now();
-        match limit.acquire(OwnerKey::at(None), 100).unwrap() {
+        match limit.acquire(OwnerKey::at(None), 100, ALONE).unwrap() {
             Admission::Immediate(permit) => assert!(permit.is_none()),
             Admission::Queued(request) => assert!(request.wait(began + timeout).await?.is_none()),
         }
@@ -162,16 +186,16 @@ mod tests {
     async fn request_beyond_max_queued_is_rejected_at_a_rate() {
         let limit = per_second(1);
         assert!(matches!(
-            limit.acquire(OwnerKey::at(None), 1),
+            limit.acquire(OwnerKey::at(None), 1, ALONE),
             Ok(Admission::Immediate(None))
         ));
-        let first = limit.acquire(OwnerKey::at(None), 1).unwrap();
-        let second = limit.acquire(OwnerKey::at(None), 1).unwrap();
+        let first = limit.acquire(OwnerKey::at(None), 1, ALONE).unwrap();
+        let second = limit.acquire(OwnerKey::at(None), 1, ALONE).unwrap();
         assert_eq!(
-            limit.acquire(OwnerKey::at(None), 1).unwrap_err(),
+            limit.acquire(OwnerKey::at(None), 1, ALONE).unwrap_err(),
             Exceeded::Limit
         );
         drop((first, second));
-        assert!(limit.acquire(OwnerKey::at(None), 1).is_ok());
+        assert!(limit.acquire(OwnerKey::at(None), 1, ALONE).is_ok());
     }
 }

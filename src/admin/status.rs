@@ -42,6 +42,9 @@ struct StatusDocument<'a> {
     refusals: Vec<ExchangeView<'a>>,
     retired: Vec<RetiredView>,
     certificates: Vec<CertificateView>,
+    /// Absent without `[fleet]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<FleetView<'a>>,
 }
 
 /// Responds to `GET /callers`.
@@ -87,6 +90,7 @@ pub(super) fn respond(admin: &Admin) -> FullResponse {
             .collect(),
         retired: traffic::retired(admin, &published, &times),
         certificates: certificates(admin, &times),
+        fleet: FleetView::new(admin, &published),
     };
     status.ready = phase == Phase::Running && status.tokens.iter().all(TokenView::is_usable);
     status.alerts = alerts::alerts(&status);
@@ -174,6 +178,31 @@ fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<C
         }
     });
     customers.collect()
+}
+
+/// The fleet of replicas, as this one sees it.
+#[derive(Serialize)]
+struct FleetView<'a> {
+    /// `alone`: this replica cannot ask the others.
+    state: &'static str,
+    /// The name of this replica.
+    replica: &'a str,
+    /// The number of replicas that divide Citrix's limits.
+    replicas: u32,
+    /// The address of the store in use.
+    store: Option<&'a str>,
+}
+
+impl<'a> FleetView<'a> {
+    fn new(admin: &'a Admin, published: &Published) -> Option<Self> {
+        let fleet = published.live.fleet.as_ref()?;
+        Some(Self {
+            state: "alone",
+            replica: &admin.replica,
+            replicas: fleet.replicas_alone().get(),
+            store: None,
+        })
+    }
 }
 
 /// Certificate of a TLS listener.

@@ -9,6 +9,7 @@ use crate::inbound::connection::caller_time::{CallerTime, HeldPermit, Side, Time
 use crate::limit::QueuePermit;
 use crate::limit::owner::{Exceeded, OwnedPermit, Resource};
 use crate::limit::permits::Permit;
+use crate::limit::spacing::Spacing;
 
 /// Scheduler turns that an evicted connection's tasks get to release their permits.
 const EVICTION_YIELDS: usize = 8;
@@ -38,6 +39,18 @@ impl Exchange {
             upload.hold_permit(held.time());
         }
         self.permits.queue = Some(held);
+    }
+
+    /// Records that a use of the queue permit begins, after which it rests.
+    pub fn begin_permit_use(&mut self, spacing: Spacing) {
+        if let Some(held) = &mut self.permits.queue {
+            held.begin_use(spacing);
+        }
+    }
+
+    /// Counts a permit that this replica granted without asking others.
+    pub fn count_fleet_permit(&self) {
+        self.route_metrics().fleet_permits_alone().inc();
     }
 
     /// Returns the waits for the caller while the exchange holds a queue permit.

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::limit::owner::{self, Exceeded, OwnerKey};
+use crate::limit::spacing::Spacing;
 
 /// A fair queue for all workers: round robin between keys, in order of arrival within one.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub(super) struct FairQueue {
 pub struct QueuePermit {
     /// `None` if the drop must not pass it on.
     queue: Option<Arc<FairQueue>>,
+    /// End of the rest after its last use; `None` if it need not rest.
+    rests_until: Option<Instant>,
+    /// Start of its use, if it must rest afterwards.
+    in_use: Option<(Instant, Spacing)>,
 }
 
 /// A view of the queue of a [`QueuePermit`].
@@ -49,6 +54,8 @@ struct QueueState {
     in_use: usize,
     queued: usize,
     last_ticket: u64,
+    /// The ends of the rests of permits that are not in use. Others need not rest.
+    resting: Vec<Instant>,
     /// The keys with queued requests, the next one first.
     order: VecDeque<OwnerKey>,
     /// The queued requests of each key, never an empty list.
@@ -84,8 +91,10 @@ impl FairQueue {
     ) -> Result<Acquired, Exceeded> {
         let mut state = self.lock();
         if state.in_use < self.permits.get() {
+            let idle = self.permits.get() - state.in_use;
+            let rests_until = state.take_rest(idle);
             state.in_use += 1;
-            return Ok(Acquired::Permit(self.permit()));
+            return Ok(Acquired::Permit(self.permit(rests_until)));
         }
         let held = state.by_key.get(&key).map_or(0, VecDeque::len);
         owner::check(max_queued, state.queued + 1, held + 1)?;
@@ -100,22 +109,25 @@ impl FairQueue {
         }))
     }
 
-    fn permit(self: &Arc<Self>) -> QueuePermit {
+    fn permit(self: &Arc<Self>, rests_until: Option<Instant>) -> QueuePermit {
         QueuePermit {
             queue: Some(Arc::clone(self)),
+            rests_until,
+            in_use: None,
         }
     }
 
     /// Passes a released permit to the next queued request.
-    fn pass_on(self: &Arc<Self>) {
+    fn pass_on(self: &Arc<Self>, rests_until: Option<Instant>) {
         loop {
             let mut state = self.lock();
             let Some(next) = state.pop() else {
                 state.in_use -= 1;
+                state.resting.extend(rests_until);
                 return;
             };
             drop(state);
-            match next.sender.send(self.permit()) {
+            match next.sender.send(self.permit(rests_until)) {
                 Ok(()) => return,
                 // The waiter is gone. Dropping the permit as it is would recurse.
                 Err(mut permit) => permit.queue = None,
@@ -129,6 +141,27 @@ impl QueuePermit {
     pub fn watch(&self) -> QueueWatch {
         QueueWatch(self.queue.clone())
     }
+
+    /// Returns the time before which the permit must not be used.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        self.rests_until
+    }
+
+    /// Records that a use of the permit begins, in place of an earlier use. The permit rests after
+    /// it.
+    pub fn begin_use(&mut self, spacing: Spacing) {
+        self.in_use = Some((Instant::now(), spacing));
+    }
+
+    /// Returns the end of the rest after the use. The rest of a permit that was not used continues.
+    fn next_rest(&self) -> Option<Instant> {
+        let Some((since, spacing)) = self.in_use else {
+            return self.rests_until;
+        };
+        let now = Instant::now();
+        let rest = spacing.rest(now.saturating_duration_since(since), fastrand::f64());
+        (!rest.is_zero()).then(|| now + rest)
+    }
 }
 
 impl QueueWatch {
@@ -141,7 +174,7 @@ impl QueueWatch {
 impl Drop for QueuePermit {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
-            queue.pass_on();
+            queue.pass_on(self.next_rest());
         }
     }
 }
@@ -161,6 +194,21 @@ impl Drop for Waiter {
 }
 
 impl QueueState {
+    /// Takes one of `idle` permits: one that need not rest, else the one whose rest ends first.
+    fn take_rest(&mut self, idle: usize) -> Option<Instant> {
+        if self.resting.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        self.resting.retain(|end| *end > now);
+        if self.resting.len() < idle {
+            return None;
+        }
+        let ends = self.resting.iter().enumerate();
+        let (first, _) = ends.min_by_key(|(_, end)| **end)?;
+        Some(self.resting.swap_remove(first))
+    }
+
     fn push(&mut self, key: OwnerKey, sender: oneshot::Sender<QueuePermit>) -> u64 {
         self.last_ticket += 1;
         self.queued += 1;

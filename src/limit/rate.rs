@@ -12,25 +12,19 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// one second's requests.
 #[derive(Debug)]
 pub struct RateLimiter {
-    /// Nanoseconds between requests at the rate.
-    interval: u64,
+    per_second: NonZeroU32,
     began: Instant,
     /// Time at which the next request would be on schedule, in nanoseconds since `began`.
     next: AtomicU64,
-    /// Nanoseconds that a request may be ahead of schedule.
-    burst: u64,
 }
 
 impl RateLimiter {
     /// Creates a limiter with a full burst.
     pub fn new(per_second: NonZeroU32) -> Self {
-        let interval = NANOS_PER_SECOND / u64::from(per_second.get());
-        let burst = interval * u64::from(per_second.get() - 1);
         Self {
-            interval,
+            per_second,
             began: Instant::now(),
             next: AtomicU64::new(0),
-            burst,
         }
     }
 
@@ -39,6 +33,19 @@ impl RateLimiter {
     /// # Errors
     /// With the time until a request can be admitted.
     pub fn acquire(&self, now: Instant) -> Result<(), Duration> {
+        self.acquire_share(now, NonZeroU32::MIN)
+    }
+
+    /// Admits one request at `now` within the share of one of `replicas`.
+    ///
+    /// # Errors
+    /// With the time until a request can be admitted.
+    pub fn acquire_share(&self, now: Instant, replicas: NonZeroU32) -> Result<(), Duration> {
+        let interval =
+            u64::from(replicas.get()) * NANOS_PER_SECOND / u64::from(self.per_second.get());
+        // A share below one a second has no burst.
+        let burst =
+            interval * u64::from((self.per_second.get() / replicas.get()).saturating_sub(1));
         // Overflows after 500 years.
         let now = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         let mut ahead = 0;
@@ -47,11 +54,11 @@ impl RateLimiter {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
                 let next = next.max(now);
                 ahead = next - now;
-                (ahead <= self.burst).then_some(next.saturating_add(self.interval))
+                (ahead <= burst).then_some(next.saturating_add(interval))
             });
         admitted
             .map(drop)
-            .map_err(|_| Duration::from_nanos(ahead - self.burst))
+            .map_err(|_| Duration::from_nanos(ahead - burst))
     }
 }
 
@@ -84,6 +91,25 @@ mod tests {
             "the burst is full after an idle second"
         );
         assert_eq!(limiter.acquire(later), Err(interval), "and never larger");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replicas_divide_the_rate_and_the_burst() {
+        let now = Instant::now();
+        for (replicas, burst, wait_ms) in [
+            (1, 15, 66),
+            (2, 7, 133),
+            (3, 5, 200),
+            (4, 3, 266),
+            (50, 1, 3333),
+        ] {
+            let (limiter, replicas) = (limiter(15), NonZeroU32::new(replicas).unwrap());
+            let admitted = (0..100).take_while(|_| limiter.acquire_share(now, replicas).is_ok());
+            assert_eq!(admitted.count(), burst, "{replicas}");
+            let wait = limiter.acquire_share(now, replicas).unwrap_err();
+            assert_eq!(wait.as_millis(), wait_ms, "{replicas}");
+            assert_eq!(limiter.acquire_share(now + wait, replicas), Ok(()));
+        }
     }
 
     #[tokio::test(start_paused = true)]

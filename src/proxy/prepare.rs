@@ -4,6 +4,8 @@
 //! applied: target rebased, hop-by-hop fields and the caller's credentials removed, Citrix's fields
 //! added, body reframed.
 
+use std::time::Duration;
+
 use http::header::{ACCEPT, COOKIE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
@@ -45,6 +47,8 @@ pub struct UpstreamRequest<'s> {
     pub(super) batch: Option<Box<BatchTemplate>>,
     /// The caller's rules, if they apply to the body.
     pub(super) policy: Option<Policy<'s>>,
+    /// What `queue` left of the route's `queue_timeout`, if Citrix limits the customer there.
+    pub(super) queue_left: Option<Duration>,
 }
 
 /// Prepares an admitted request.
@@ -120,6 +124,7 @@ pub fn prepare<'s>(
         needs_site,
         batch: None,
         policy,
+        queue_left: None,
     })
 }
 

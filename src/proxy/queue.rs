@@ -60,12 +60,23 @@ pub async fn queue(
         Box::pin(site::find_site(request, live, exchange)).await?;
     }
     if let Some((limit, timeout)) = limit {
-        match limit.acquire(exchange.owner().key(), live.limits.max_queued) {
-            Ok(Admission::Immediate(permit)) => exchange.set_queue_permit(permit),
+        let left = match limit.acquire(
+            exchange.owner().key(),
+            live.limits.max_queued,
+            live.replicas(),
+        ) {
+            Ok(Admission::Immediate(permit)) => {
+                exchange.set_queue_permit(permit);
+                timeout
+            }
             Ok(Admission::Queued(request)) => {
                 Box::pin(wait_for_permit(request, timeout, exchange)).await?
             }
             Err(exceeded) => return Err(queue_full(exceeded, live.limits.max_queued)),
+        };
+        request.queue_left = Some(left);
+        if live.fleet.is_some() {
+            exchange.count_fleet_permit();
         }
     }
     exchange
@@ -73,17 +84,19 @@ pub async fn queue(
         .await
 }
 
+/// Waits for a permit. Returns what is left of `timeout`.
 async fn wait_for_permit(
     request: QueuedRequest<'_>,
     timeout: Duration,
     exchange: &mut Exchange,
-) -> Result<(), Failure> {
+) -> Result<Duration, Failure> {
     let wait = exchange.begin_queue_wait();
-    let permit = request.wait(Instant::now() + timeout).await;
+    let deadline = Instant::now() + timeout;
+    let permit = request.wait(deadline).await;
     drop(wait);
     let permit = permit.map_err(|WaitTimeout| queue_timeout(timeout))?;
     exchange.set_queue_permit(permit);
-    Ok(())
+    Ok(deadline.saturating_duration_since(Instant::now()))
 }
 
 fn queue_timeout(timeout: Duration) -> Failure {

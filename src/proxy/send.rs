@@ -25,6 +25,7 @@ use super::prepare::UpstreamRequest;
 use crate::config::Live;
 use crate::error::Failure;
 use crate::exchange::Exchange;
+use crate::limit::spacing::Spacing;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::{Customer, Destination, HeldToken, Route, Shared, Snapshot};
 use crate::upstream::body::ResponseBody;
@@ -94,8 +95,9 @@ impl SendContext<'_> {
             redirect,
             copy: outgoing.replay_copy(request.batch),
             replays: 0,
-            budget: RetryBudget::new(self.live.upstream.retry_budget),
+            budget: RetryBudget::new(self.live.upstream.retry_budget, request.queue_left),
         };
+        let spacing = self.spacing(customer);
         let sent = loop {
             if resend.budget.must_wait() || self.shared.gates.any_closed() {
                 Box::pin(self.wait(&mut resend, customer, exchange)).await;
@@ -106,6 +108,9 @@ impl SendContext<'_> {
                 exchange
                     .acquire_in_flight_permit(&self.shared.in_flight, limit)
                     .await?;
+            }
+            if let Some(spacing) = spacing {
+                exchange.begin_permit_use(spacing);
             }
             exchange.begin_upstream_time();
             let sent = self
@@ -141,6 +146,13 @@ impl SendContext<'_> {
             return Err(Box::pin(frozen::request_activation(sent, customer)).await);
         }
         Ok(sent)
+    }
+
+    /// Returns the spacing of the route's permits, if other replicas use the limit as well.
+    fn spacing(&self, customer: &Customer) -> Option<Spacing> {
+        let replicas = self.live.fleet.as_ref()?.replicas?;
+        let (_, queue_timeout) = customer.limit(self.route)?;
+        Some(Spacing::new(replicas, queue_timeout))
     }
 
     /// Counts the outcomes of replays and waits, and releases the replay copy.

@@ -29,6 +29,7 @@ mod egress;
 mod emulator;
 mod endings;
 mod fairness;
+mod fleet;
 mod harness;
 mod http2_abuse;
 mod links;

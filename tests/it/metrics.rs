@@ -28,6 +28,7 @@ const EXPECTED: &[(&str, Kind, &[&str])] = &[
     ("replays_total", Kind::Counter, &["route", "outcome"]),
     ("queue_depth", Kind::Gauge, &["route"]),
     ("queue_wait_seconds", Kind::Histogram, &["route"]),
+    ("fleet_turns_total", Kind::Counter, &["route", "by"]),
     ("upstream_connections", Kind::Gauge, &["state"]),
     ("connections", Kind::Gauge, &[]),
     ("tls_handshake_failures_total", Kind::Counter, &["reason"]),
@@ -89,6 +90,7 @@ async fn after_traffic() -> (Gateway, Upstream, Upstream) {
     let caller = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\npaths = [\"/x\"]\nmode = \"observe\"";
     let gateway = Gateway::in_front_of(&upstream)
         .with(caller)
+        .with("[fleet]\nreplicas = 1")
         .with(&files.toml("address = \"127.0.0.1:0\""))
         .with(&route)
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")

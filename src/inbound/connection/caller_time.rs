@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{Connection, Directive};
 use crate::config::Limits;
+use crate::limit::spacing::Spacing;
 use crate::limit::{QueuePermit, QueueWatch};
 
 /// Maximum time that the holder of a permit waits for its caller while others queue; at most a
@@ -22,7 +23,7 @@ const MAX_CALLER_TIME: Duration = Duration::from_secs(5);
 /// A queue permit, and the waits of its exchange for the caller.
 pub struct HeldPermit {
     time: Rc<CallerTime>,
-    _permit: QueuePermit,
+    permit: QueuePermit,
 }
 
 /// The waits of an exchange that holds a queue permit.
@@ -86,10 +87,12 @@ impl HeldPermit {
         if let Some(all) = connection.all.upgrade() {
             all.watch(&time);
         }
-        Self {
-            time,
-            _permit: permit,
-        }
+        Self { time, permit }
+    }
+
+    /// Records that a use of the permit begins, after which it rests.
+    pub fn begin_use(&mut self, spacing: Spacing) {
+        self.permit.begin_use(spacing);
     }
 
     /// Returns the waits of the exchange.
@@ -208,7 +211,7 @@ fn max_caller_time(limits: &Limits) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::num::{NonZeroU32, NonZeroUsize};
     use std::rc::Weak;
 
     use super::*;
@@ -217,7 +220,7 @@ mod tests {
     use crate::limit::{Admission, Limit};
 
     fn acquire(limit: &Limit) -> Admission<'_> {
-        limit.acquire(OwnerKey::Unix, 10).unwrap()
+        limit.acquire(OwnerKey::Unix, 10, NonZeroU32::MIN).unwrap()
     }
 
     /// Waits for the caller for `seconds`, and sweeps each second as the worker does.

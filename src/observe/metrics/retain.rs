@@ -22,6 +22,7 @@ impl Metrics {
             retain(&worker.routes.upstream_duration, is_known);
             retain(&worker.routes.queue_depth, is_known);
             retain(&worker.routes.queue_wait, is_known);
+            retain(&worker.routes.fleet_turns, is_known);
             retain(&worker.would_deny, is_known);
         }
     }
@@ -61,6 +62,7 @@ mod tests {
             }
             route.duration().observe(1.0);
             route.queue().depth.inc();
+            route.fleet_permits_alone().inc();
             metrics.count_replay(name, crate::observe::metrics::ReplayOutcome::Accepted);
         }
         metrics.retain_series(&["/kept"], &["kept"]);
@@ -73,6 +75,7 @@ mod tests {
         for kept in [
             "request_duration_seconds_count",
             "queue_depth",
+            "fleet_turns_total",
             "replays_total",
         ] {
             assert!(page.contains(&format!("{kept}{{")), "{kept} in {page}");

@@ -29,6 +29,7 @@ pub(super) struct RouteFamilies {
     pub(super) upstream_duration: HistogramVec,
     pub(super) queue_depth: IntGaugeVec,
     pub(super) queue_wait: HistogramVec,
+    pub(super) fleet_turns: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -59,6 +60,8 @@ impl RouteFamilies {
             "queue_wait_seconds",
             "Wait of each request that had to wait because of Citrix's limits.",
         )?;
+        let help = "Permits of routes that Citrix limits, by what granted them.";
+        let fleet_turns = shards.counters("fleet_turns_total", help, &["route", "by"])?;
         let workers = requests.into_iter().enumerate();
         let workers = workers.map(|(worker, requests)| Self {
             requests,
@@ -66,6 +69,7 @@ impl RouteFamilies {
             upstream_duration: upstream_duration[worker].clone(),
             queue_depth: queue_depth[worker].clone(),
             queue_wait: queue_wait[worker].clone(),
+            fleet_turns: fleet_turns[worker].clone(),
         });
         Ok(workers.collect())
     }
@@ -78,6 +82,7 @@ pub struct RouteMetrics {
     duration: OnceCell<Histogram>,
     upstream: OnceCell<Histogram>,
     queue: OnceCell<QueueMetrics>,
+    fleet_permits_alone: OnceCell<IntCounter>,
     route: String,
     /// Value of the label `caller` for requests without a configured caller.
     unnamed: &'static str,
@@ -108,6 +113,7 @@ impl RouteMetrics {
             duration: OnceCell::new(),
             upstream: OnceCell::new(),
             queue: OnceCell::new(),
+            fleet_permits_alone: OnceCell::new(),
             route: route.to_owned(),
             unnamed,
             callers: Rc::clone(callers),
@@ -119,6 +125,14 @@ impl RouteMetrics {
         self.queue.get_or_init(|| QueueMetrics {
             depth: self.families.queue_depth.with_label_values(&[&self.route]),
             wait: self.families.queue_wait.with_label_values(&[&self.route]),
+        })
+    }
+
+    /// Returns the counter of permits that this replica granted without asking others.
+    pub(crate) fn fleet_permits_alone(&self) -> &IntCounter {
+        self.fleet_permits_alone.get_or_init(|| {
+            let family = &self.families.fleet_turns;
+            family.with_label_values(&[&self.route, "alone"])
         })
     }
 

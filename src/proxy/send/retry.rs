@@ -1,6 +1,10 @@
 //! After a 429, 502, 503 or 504: a retry after a wait, or the response for the caller (interface
 //! §4.4). A hint of a 429 or 503 states the wait; without one, a GET or HEAD is retried once.
 
+mod budget;
+#[cfg(test)]
+mod simulation;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +12,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::Instant;
 
+use self::budget::{Allowance, MIN_WAIT};
 use super::outgoing::ReplayCopy;
 use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
@@ -19,47 +24,14 @@ use crate::state::Customer;
 use crate::upstream::body::ResponseBody;
 use citrix_wire::retry_after;
 
-/// Times a request is sent because of these responses.
-const MAX_TRIES: u32 = 5;
-/// Minimum wait, whatever the hint says; without a hint, the first wait.
-const MIN_WAIT: Duration = Duration::from_secs(1);
-/// Maximum time that a hint closes the gate, unless `upstream.retry_budget` is longer.
+pub(super) use self::budget::RetryBudget;
+
+/// Maximum time that a hint closes the gate, unless the request may wait longer.
 const MAX_GATE: Duration = Duration::from_mins(10);
 /// Bytes of a body that are searched for a hint. Citrix's error bodies have a few hundred.
 const MAX_PEEK: usize = 16 * 1024;
 /// Timeout for these bytes.
 const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The time one request may still spend on waits, and the responses that requested one.
-pub(super) struct RetryBudget {
-    left: Duration,
-    responses: u32,
-    /// `true` once a failure without a hint was retried.
-    failure_retried: bool,
-    /// The wait before the next attempt.
-    next: Option<GateWait>,
-}
-
-impl RetryBudget {
-    pub(super) const fn new(budget: Duration) -> Self {
-        Self {
-            left: budget,
-            responses: 0,
-            failure_retried: false,
-            next: None,
-        }
-    }
-
-    /// Returns `true` if a wait precedes the next attempt.
-    pub(super) const fn must_wait(&self) -> bool {
-        self.next.is_some()
-    }
-
-    /// Returns `true` if the request waits, or waited, because of a response.
-    pub(super) const fn wait_requested(&self) -> bool {
-        self.responses > 0 || self.failure_retried
-    }
-}
 
 /// Returns `true` for the statuses after which a request may be retried.
 pub(super) fn may_request_wait(status: StatusCode) -> bool {
@@ -101,31 +73,29 @@ impl SendContext<'_> {
         customer: &Customer,
         owner: &Arc<Owner>,
     ) -> Next {
-        let limits = &self.live.upstream;
         let status = unavailable.response.status();
-        if limits.retry_budget.is_zero() {
+        let too_many = status == StatusCode::TOO_MANY_REQUESTS;
+        let retry_budget = self.live.upstream.retry_budget;
+        let allowance = resend.budget.allowance(too_many);
+        if allowance == Allowance::Retry && retry_budget.is_zero() {
             return Next::Done(unavailable);
         }
-        let too_many = status == StatusCode::TOO_MANY_REQUESTS;
         let hint = if too_many || status == StatusCode::SERVICE_UNAVAILABLE {
             self.hint(&mut unavailable.response).await
         } else {
             None
         };
+        if hint.is_none() && !too_many {
+            return self
+                .retry_failure(unavailable, resend, customer, owner)
+                .await;
+        }
         let budget = &mut resend.budget;
-        let wait = match hint {
-            Some(hint) => hint.max(MIN_WAIT),
-            None if too_many => MIN_WAIT * 2_u32.pow(budget.responses.min(MAX_TRIES)),
-            None => {
-                return self
-                    .retry_failure(unavailable, resend, customer, owner)
-                    .await;
-            }
-        };
-        budget.responses += 1;
+        let wait = budget.requested_wait(allowance, hint, fastrand::f64());
         let gates = &self.shared.gates;
         let scope = self.gate_scope(customer, &resend.copy);
-        let until = Instant::now() + wait.min(limits.retry_budget.max(MAX_GATE));
+        let max_wait = retry_budget.max(budget.left(allowance)).max(MAX_GATE);
+        let until = Instant::now() + wait.min(max_wait);
         gates.close(scope, until);
         let again = if too_many || resend.copy.is_idempotent() {
             resend.copy.outgoing()
@@ -134,13 +104,11 @@ impl SendContext<'_> {
         };
         let outcome = match again {
             None => ReplayOutcome::NotReplayable,
-            Some(_) if budget.responses >= MAX_TRIES || wait > budget.left => {
-                ReplayOutcome::WaitTooLong
-            }
+            Some(_) if !budget.permits(allowance, wait) => ReplayOutcome::WaitTooLong,
             Some(again) => match self.gate_wait(scope, until, owner) {
                 None => ReplayOutcome::TooManyWait,
-                next => {
-                    budget.next = next;
+                Some(next) => {
+                    budget.next = Some((next, allowance));
                     unavailable.response.into_body().discard().await;
                     return Next::Again(again);
                 }
@@ -169,13 +137,13 @@ impl SendContext<'_> {
         let until = Instant::now() + MIN_WAIT;
         let outcome = match resend.copy.outgoing() {
             None => ReplayOutcome::NotReplayable,
-            Some(_) if MIN_WAIT > budget.left => ReplayOutcome::WaitTooLong,
+            Some(_) if MIN_WAIT > budget.left(Allowance::Retry) => ReplayOutcome::WaitTooLong,
             Some(again) => {
                 let scope = self.gate_scope(customer, &resend.copy);
                 match self.gate_wait(scope, until, owner) {
                     None => ReplayOutcome::TooManyWait,
-                    next => {
-                        budget.next = next;
+                    Some(next) => {
+                        budget.next = Some((next, Allowance::Retry));
                         failed.response.into_body().discard().await;
                         return Next::Again(again);
                     }
@@ -198,8 +166,12 @@ impl SendContext<'_> {
         let scope = self.gate_scope(customer, &resend.copy);
         let budget = &mut resend.budget;
         let owner = Arc::clone(exchange.owner());
-        let next = budget.next.take();
-        let Some(mut wait) = next.or_else(|| self.wait_at_gate(scope, budget.left, &owner)) else {
+        let at_gate = budget.allowance_at_gate();
+        let next = budget.next.take().or_else(|| {
+            let wait = self.wait_at_gate(scope, budget.left(at_gate), &owner)?;
+            Some((wait, at_gate))
+        });
+        let Some((mut wait, mut allowance)) = next else {
             return;
         };
         exchange.release_in_flight_permit();
@@ -207,9 +179,10 @@ impl SendContext<'_> {
         loop {
             let began = Instant::now();
             tokio::time::sleep_until(wait.until).await;
-            budget.left = budget.left.saturating_sub(began.elapsed());
+            budget.spend(allowance, began.elapsed());
             // A later response may have closed the gate for longer.
-            let Some(longer) = self.wait_at_gate(scope, budget.left, &owner) else {
+            allowance = at_gate;
+            let Some(longer) = self.wait_at_gate(scope, budget.left(at_gate), &owner) else {
                 break;
             };
             wait = longer;

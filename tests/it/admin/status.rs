@@ -46,7 +46,11 @@ fn kinds(status: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn every_status_field_is_documented() {
     let upstream = Upstream::responding("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
-    let gateway = Gateway::in_front_of(&upstream).with(CALLER).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(CALLER)
+        .with("[fleet]\nreplicas = 1")
+        .start()
+        .await;
     wait_until_ready(&gateway).await;
     let known = format!("X-Api-Key: {SECRET}\r\n");
     gateway.raw(get_with("/cvadapis/me", &known)).await;

@@ -503,6 +503,116 @@ async fn http2_retry_waits_for_the_query_of_another_program() {
     assert!(cloud.emulator.stats().monitor_rate_limited > 0);
 }
 
+/// Returns an upstream that rejects the first `rejected` requests for a second.
+async fn busy_for(rejected: usize) -> Upstream {
+    Upstream::scripted(move |number| {
+        if number <= rejected {
+            ONE_SECOND.into()
+        } else {
+            OK.into()
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn limited_route_waits_out_429s_beyond_five_tries_and_the_retry_budget() {
+    let requests = [
+        get("/monitorodata/x"),
+        get("/accessSecurity/x"),
+        get("/limited/x").replace("HTTP/1.1", "HTTP/1.0"),
+        post("/limited/x", "body"),
+        get("/region/eu/monitorodata/x"),
+    ];
+    let waits = requests.map(|request| async move {
+        let upstream = busy_for(6).await;
+        let url = upstream.url();
+        let gateway = Gateway::in_front_of(&upstream)
+            .with("[upstream]\nretry_budget = '0s'")
+            .with(&format!(
+                "[[route]]\nprefix = '/limited'\nupstream = '{url}'\nmax_concurrent = 2"
+            ))
+            .with(&format!(
+                "[[route]]\nprefix = '/region/eu'\nupstream = '{url}'"
+            ))
+            .start()
+            .await;
+        let start = Instant::now();
+        let response = gateway.raw(&request).await;
+        assert_eq!(response.status(), 200, "{request}");
+        // The second and later waits are up to half longer.
+        let waited = start.elapsed().as_secs_f64();
+        assert!((6.0..10.0).contains(&waited), "{waited} {request}");
+        for _ in 0..7 {
+            upstream.request().await;
+        }
+        upstream.assert_no_more_requests().await;
+    });
+    join_all(waits).await;
+}
+
+#[tokio::test]
+async fn limited_route_passes_a_429_that_exceeds_queue_timeout() {
+    let cases = [("2500ms", 1, 2..=3), ("900ms", 1, 1..=1), ("2s", 3, 1..=1)];
+    let cases = cases.map(|(timeout, hint, tries)| async move {
+        let hint = format!("Retry-After: {hint}");
+        let upstream = Upstream::responding(ONE_SECOND.replace("Retry-After: 1", &hint)).await;
+        let route = format!(
+            "[[route]]\nprefix = '/limited'\nupstream = '{}'\nmax_concurrent = 1\nqueue_timeout = '{timeout}'",
+            upstream.url()
+        );
+        let gateway = Gateway::in_front_of(&upstream).with(&route).start().await;
+        let response = gateway.raw(get("/limited/x")).await;
+        assert_eq!((response.status(), response.text().as_str()), (429, "citrix"));
+        assert!(response.has("retry-after"));
+        let count = "replays_total{outcome=\"wait_too_long\",route=\"/limited\"}";
+        assert_eq!(metric(&gateway, count).await, 1.0);
+        let sent = upstream.take_requests().await.len();
+        assert!(tries.contains(&sent), "{sent} {timeout}");
+    });
+    join_all(cases).await;
+}
+
+#[tokio::test]
+async fn limited_route_passes_a_429_if_the_body_is_not_at_hand() {
+    let upstream = busy_for(1).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nreplay_buffer_bytes = '3B'")
+        .start()
+        .await;
+    let response = gateway.raw(post("/monitorodata/x", "body")).await;
+    assert_eq!(
+        (response.status(), response.text().as_str()),
+        (429, "citrix")
+    );
+    let count = "replays_total{outcome=\"not_replayable\",route=\"/monitorodata\"}";
+    assert_eq!(metric(&gateway, count).await, 1.0);
+}
+
+#[tokio::test]
+async fn request_that_waits_for_a_429_keeps_its_permit_until_its_caller_leaves() {
+    let upstream = busy_for(1).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut first = gateway.connect().await;
+    first.write(get("/monitorodata/first")).await;
+    upstream.request().await;
+    let series = "queue_depth{route=\"/monitorodata\"}";
+    let mut second = gateway.connect().await;
+    second.write(get("/monitorodata/second")).await;
+    wait_until("both wait", || async {
+        metric(&gateway, series).await == 2.0
+    })
+    .await;
+    drop(first);
+    wait_until("one waits", || async {
+        metric(&gateway, series).await == 1.0
+    })
+    .await;
+    assert_eq!(second.response().await.status(), 200);
+    assert!(upstream.request().await.line().contains("second"));
+    upstream.assert_no_more_requests().await;
+}
+
 #[tokio::test]
 async fn retries_end_after_five_attempts() {
     let upstream = Upstream::responding(

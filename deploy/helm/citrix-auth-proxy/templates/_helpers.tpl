@@ -43,6 +43,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* The number of replicas among which Citrix's limits are divided. */}}
+{{- define "gateway.replicas" -}}
+{{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int }}
+{{- end }}
+
+{{/* Whether the chart sets fleet.replicas: "true", or nothing. */}}
+{{- define "gateway.setsReplicas" -}}
+{{- if and (gt (include "gateway.replicas" . | int) 1) (not (regexMatch "(?m)^\\s*\\[fleet\\]" .Values.config)) }}true{{ end }}
+{{- end }}
+
 {{/* Fails with all missing or contradicting values at once, as the gateway does for its configuration. */}}
 {{- define "gateway.check" -}}
 {{- $missing := list }}
