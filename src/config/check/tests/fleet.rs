@@ -98,86 +98,68 @@ fn valid_store_has_no_problem_but_that_it_is_not_built() {
     }
 }
 
+/// Asserts that a configuration with a store has one more problem, which begins with `part`.
+#[track_caller]
+fn reports(url: &str, more: &str, part: &str) {
+    let found = problems(url, more);
+    let is_reported = found.len() == 1 && found[0].starts_with(part);
+    assert!(is_reported, "{url} {more}: {found:?}");
+}
+
 #[test]
 fn invalid_store_is_reported_although_it_is_not_built() {
-    for (url, more, part) in [
-        (
-            "rediss://u:p@h",
-            "",
-            "fleet.url: the URL contains a password",
-        ),
-        (
-            "redis://h",
-            "",
-            "fleet.url: h:6379 is not a loopback address",
-        ),
-        (
-            "rediss://h",
-            "name = 'A'\n",
-            "fleet.name: invalid name \"A\"",
-        ),
-        (
-            "rediss://h",
-            "lease = '2s'\n",
-            "fleet.lease: 2s is less than 6 times fleet.timeout",
-        ),
-        (
-            "rediss://h",
-            "timeout = '1ms'\n",
-            "fleet.timeout: \"1ms\" is not between 10ms and 10s",
-        ),
-        (
-            "rediss://h",
-            "key_previous = { env = 'SHORT' }\n",
-            "fleet.key_previous: the key has 5 bytes",
-        ),
-        (
-            "rediss://h",
-            "sentinels = ['a']\n",
-            "fleet.sentinel_master: missing",
-        ),
-        (
-            "rediss://h",
-            "sentinel_master = 'm'\n",
-            "fleet.sentinels: missing: required by sentinel_master",
-        ),
-        (
-            "rediss://h",
-            "sentinels = []\nsentinel_master = 'm'\n",
-            "fleet.sentinels: must not be an empty list",
-        ),
-        (
-            "redis://h",
-            "sentinels = ['h']\nsentinel_master = 'm'\n",
-            "fleet.sentinels: h:26379 is not a loopback address",
-        ),
-        (
-            "redis+unix:///r",
-            "sentinels = ['h']\nsentinel_master = 'm'\n[insecure]\nplain_fleet = true\n",
-            "fleet.url: the scheme redis+unix excludes sentinels",
-        ),
-        (
-            "redis://[::1]",
-            "[fleet.tls]\n",
-            "fleet.tls: requires a url with the scheme rediss",
-        ),
-        (
-            "rediss://h",
-            "[fleet.tls]\nkey = 'Cargo.toml'\n",
-            "fleet.tls.certificate: missing: required by key",
-        ),
-        (
-            "rediss://h",
-            "[fleet.tls]\nca_file = '/no/such'\n",
-            "fleet.tls.ca_file: cannot read",
-        ),
-    ] {
-        let found = problems(url, more);
-        assert!(
-            found.len() == 1 && found[0].starts_with(part),
-            "{url} {more}: {found:?}"
-        );
-    }
+    let url = "rediss://h";
+    reports(
+        "rediss://u:p@h",
+        "",
+        "fleet.url: the URL contains a password",
+    );
+    reports(
+        "redis://h",
+        "",
+        "fleet.url: h:6379 is not a loopback address",
+    );
+    reports(url, "name = 'A'\n", "fleet.name: invalid name \"A\"");
+    let short = "fleet.lease: 2s is less than 6 times fleet.timeout";
+    reports(url, "lease = '2s'\n", short);
+    let range = "fleet.timeout: \"1ms\" is not between 10ms and 10s";
+    reports(url, "timeout = '1ms'\n", range);
+    let previous = "key_previous = { env = 'SHORT' }\n";
+    reports(url, previous, "fleet.key_previous: the key has 5 bytes");
+}
+
+#[test]
+fn invalid_sentinels_are_reported() {
+    let url = "rediss://h";
+    let (one, master) = ("sentinels = ['h']\n", "sentinel_master = 'm'\n");
+    reports(url, one, "fleet.sentinel_master: missing");
+    reports(
+        url,
+        master,
+        "fleet.sentinels: missing: required by sentinel_master",
+    );
+    let none = format!("sentinels = []\n{master}");
+    reports(url, &none, "fleet.sentinels: must not be an empty list");
+    let valid = format!("{one}{master}");
+    let plain = "fleet.sentinels: h:26379 is not a loopback address";
+    reports("redis://h", &valid, plain);
+    let insecure = format!("{valid}[insecure]\nplain_fleet = true\n");
+    let excluded = "fleet.url: the scheme redis+unix excludes sentinels";
+    reports("redis+unix:///r", &insecure, excluded);
+}
+
+#[test]
+fn invalid_tls_of_a_store_is_reported() {
+    let scheme = "fleet.tls: requires a url with the scheme rediss";
+    reports("redis://[::1]", "[fleet.tls]\n", scheme);
+    let key = "[fleet.tls]\nkey = 'Cargo.toml'\n";
+    reports(
+        "rediss://h",
+        key,
+        "fleet.tls.certificate: missing: required by key",
+    );
+    let ca = "[fleet.tls]\nca_file = '/no/such'\n";
+    reports("rediss://h", ca, "fleet.tls.ca_file: cannot read");
 }
 
 #[test]
