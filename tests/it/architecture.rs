@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 3] = [
+const CRATES: [&str; 4] = [
     "src",
     "crates/citrix-wire/src",
     "crates/citrix-emulator/src",
+    "crates/fleet-protocol/src",
 ];
 
 fn root() -> &'static Path {
@@ -116,6 +117,23 @@ fn file_of<'s>(
         .rev()
         .find_map(|length| sources.get_key_value(&path[..length]))
         .map(|(file, _)| file)
+}
+
+/// Dependencies of a pure crate: none has sockets, a runtime or a clock.
+#[test]
+fn fleet_protocol_depends_on_no_runtime() {
+    let manifest = fs::read_to_string(root().join("crates/fleet-protocol/Cargo.toml")).unwrap();
+    let (_, rest) = manifest.split_once("[dependencies]\n").unwrap();
+    let dependencies = rest.split("\n\n").next().unwrap();
+    assert_eq!(
+        dependencies,
+        "citrix-wire.workspace = true\nfastrand.workspace = true"
+    );
+    for (file, code) in sources("crates/fleet-protocol/src") {
+        for clock in ["Instant", "SystemTime", "std::net", "std::thread"] {
+            assert!(!code.contains(clock), "{} uses {clock}", file.join("/"));
+        }
+    }
 }
 
 #[test]

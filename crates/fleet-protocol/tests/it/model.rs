@@ -1,0 +1,378 @@
+//! The scripts once more, in Rust: what the store is expected to do. Keys do not expire.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fleet_protocol::command::{
+    Beat, Bye, Close, Command, Enter, Fact, Finish, KeyFingerprint, Leave, LockName, Login,
+    LoginResult, MAX_GATE_WAIT, MAX_LOGIN_WAIT, QueueTickets, Reserve, RunId,
+};
+use fleet_protocol::reply::{BeatReply, Body, LoginOutcome};
+use fleet_protocol::time::{micros, millis};
+use fleet_protocol::{Name, Push, Replica, Reply, StoreTime, Ticket, Timing};
+
+/// A push and the replica that receives it; all without one.
+pub type Sent = (Option<Replica>, Push);
+
+/// The content of a store.
+#[derive(Clone, Debug)]
+pub struct Model {
+    timing: Timing,
+    pub last: u64,
+    pub grace_end: u64,
+    pub run: Option<RunId>,
+    pub replicas: BTreeMap<Replica, u64>,
+    pub keys: BTreeMap<KeyFingerprint, u64>,
+    pub queues: BTreeMap<Name, Queue>,
+    rates: BTreeMap<Name, u64>,
+    gates: BTreeMap<Name, u64>,
+    locks: BTreeMap<Name, LockName>,
+    forced: BTreeSet<Name>,
+    throttled: BTreeMap<Name, u64>,
+    rejected: BTreeMap<(Name, Name), Vec<u8>>,
+    facts: BTreeMap<Fact, Vec<u8>>,
+    // Of the current command.
+    now: u64,
+    in_grace: bool,
+    pushes: Vec<Sent>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    pub holders: BTreeMap<Ticket, u64>,
+    pub waiting: BTreeSet<(u64, Ticket)>,
+    pub tags: BTreeMap<Name, u64>,
+    pub served: Option<u64>,
+}
+
+impl Queue {
+    fn hold(&mut self, ticket: Ticket, tag: u64, lease_end: u64) {
+        self.holders.insert(ticket, lease_end);
+        self.tags.retain(|_, of_caller| *of_caller > tag);
+        self.served = Some(tag);
+    }
+
+    fn tag_of(&self, ticket: Ticket) -> Option<u64> {
+        let mut waiting = self.waiting.iter();
+        waiting
+            .find(|(_, other)| *other == ticket)
+            .map(|(tag, _)| *tag)
+    }
+}
+
+impl Model {
+    pub fn new(timing: Timing) -> Self {
+        Self {
+            timing,
+            last: 0,
+            grace_end: 0,
+            run: None,
+            replicas: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            rates: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            forced: BTreeSet::new(),
+            throttled: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            now: 0,
+            in_grace: false,
+            pushes: Vec::new(),
+        }
+    }
+
+    /// Runs a command when the store's clock reads `at`, in microseconds.
+    pub fn run(&mut self, at: u64, command: &Command) -> (Reply, Vec<Sent>) {
+        self.now = at / 1000;
+        let plain = matches!(
+            command,
+            Command::Get(_) | Command::Set(_) | Command::Mark(_)
+        );
+        let body = match command {
+            Command::Enter(enter) => self.enter(enter),
+            Command::Leave(leave) => self.leave(leave),
+            Command::Beat(beat) => self.beat(beat),
+            Command::Bye(bye) => self.bye(bye),
+            Command::Reserve(reserve) => self.reserve(at, reserve),
+            Command::Close(close) => self.close(close),
+            Command::Gates => self.closed_gates(),
+            Command::Login(login) => self.login(login),
+            Command::Finish(finish) => self.finish(finish),
+            Command::Get(fact) => Body::Value(self.facts.get(fact).cloned()),
+            Command::Set(set) => {
+                self.facts.insert(set.fact, set.value.clone());
+                Body::Written(true)
+            }
+            Command::Mark(mark) => {
+                let absent = !self.facts.contains_key(&mark.fact);
+                self.facts.entry(mark.fact).or_insert_with(|| b"1".to_vec());
+                Body::Written(absent)
+            }
+        };
+        let now = (!plain).then_some(StoreTime(self.now));
+        (Reply { now, body }, std::mem::take(&mut self.pushes))
+    }
+
+    fn lease(&self) -> u64 {
+        millis(self.timing.lease)
+    }
+
+    fn grace(&self) -> u64 {
+        millis(self.timing.grace_period())
+    }
+
+    fn start_grace_period(&mut self) {
+        self.in_grace = true;
+        self.grace_end = self.now + self.grace();
+    }
+
+    fn begin(&mut self) {
+        self.in_grace = self.grace_end > self.now && self.grace_end <= self.now + self.grace();
+        if self.now.abs_diff(self.last) > millis(self.timing.silence()) {
+            self.start_grace_period();
+        }
+    }
+
+    fn pump(&mut self, name: Name, at_once: u32) {
+        let (now, lease) = (self.now, self.lease());
+        if self.in_grace {
+            return;
+        }
+        let Some(queue) = self.queues.get_mut(&name) else {
+            return;
+        };
+        queue
+            .holders
+            .retain(|_, end| *end > now && *end <= now + 2 * lease);
+        while queue.holders.len() < at_once as usize {
+            let Some((tag, ticket)) = queue.waiting.pop_first() else {
+                return;
+            };
+            let alive = self.replicas.get(&ticket.replica);
+            if alive.is_some_and(|until| *until > now && *until <= now + lease) {
+                queue.hold(ticket, tag, now + lease);
+                let go = Push::Go {
+                    queue: name,
+                    ticket,
+                };
+                self.pushes.push((Some(ticket.replica), go));
+            }
+        }
+    }
+
+    fn enter(&mut self, enter: &Enter) -> Body {
+        self.begin();
+        if self.now > enter.deadline.0 {
+            return Body::Late;
+        }
+        self.pump(enter.queue, enter.limit.at_once);
+        let (in_grace, lease_end) = (self.in_grace, self.now + self.lease());
+        let queue = self.queues.entry(enter.queue).or_default();
+        let lowest = queue.waiting.first().map(|(tag, _)| tag - 1);
+        let served = queue.served.or(lowest).unwrap_or(0);
+        let own = queue.tags.get(&enter.caller).copied().unwrap_or(0);
+        let tag = own.max(served) + 1;
+        let free = queue.holders.len() < enter.limit.at_once as usize;
+        if !in_grace && queue.waiting.is_empty() && free {
+            queue.hold(enter.ticket, tag, lease_end);
+            return Body::Go;
+        }
+        if queue.waiting.len() >= enter.limit.room as usize {
+            return Body::Crowded;
+        }
+        queue.tags.insert(enter.caller, tag);
+        queue.waiting.insert((tag, enter.ticket));
+        Body::Wait
+    }
+
+    fn leave(&mut self, leave: &Leave) -> Body {
+        self.begin();
+        if let Some(queue) = self.queues.get_mut(&leave.queue) {
+            queue.holders.remove(&leave.ticket);
+            if let Some(tag) = queue.tag_of(leave.ticket) {
+                queue.waiting.remove(&(tag, leave.ticket));
+                if let Some(own) = queue.tags.get_mut(&leave.caller).filter(|own| **own == tag) {
+                    *own -= 1;
+                }
+            }
+        }
+        self.pump(leave.queue, leave.at_once);
+        Body::Left
+    }
+
+    fn beat(&mut self, beat: &Beat) -> Body {
+        self.begin();
+        if self.now > beat.deadline.0 {
+            return Body::Late;
+        }
+        if beat.joins && beat.run.is_some() && beat.run != self.run {
+            self.start_grace_period();
+        }
+        self.run = beat.run.or(self.run);
+        self.last = self.now;
+        let (now, alive, latest) = (self.now, self.now + self.grace(), self.now + self.lease());
+        self.replicas
+            .retain(|_, until| *until > now && *until <= latest);
+        self.replicas.insert(beat.replica, alive);
+        self.keys
+            .retain(|_, until| *until > now && *until <= latest);
+        self.keys.insert(beat.key, alive);
+        let mut reply = BeatReply {
+            replicas: u32::try_from(self.replicas.len()).unwrap(),
+            keys: u32::try_from(self.keys.len()).unwrap(),
+            ..BeatReply::default()
+        };
+        for tickets in &beat.queues {
+            self.report(beat.joins, tickets, &mut reply);
+        }
+        Body::Beat(reply)
+    }
+
+    fn report(&mut self, joins: bool, tickets: &QueueTickets, reply: &mut BeatReply) {
+        let (now, lease_end) = (self.now, self.now + self.lease());
+        let accepts = joins || self.in_grace;
+        let queue = self.queues.entry(tickets.queue).or_default();
+        for ticket in &tickets.held {
+            let current = queue.holders.values().filter(|end| **end > now).count();
+            let known = accepts || queue.holders.contains_key(ticket);
+            if known || current < tickets.at_once as usize {
+                queue.holders.insert(*ticket, lease_end);
+                // A promoted server may know it as waiting.
+                queue.waiting.retain(|(_, other)| other != ticket);
+            } else {
+                reply.lost.push(*ticket);
+            }
+        }
+        self.pump(tickets.queue, tickets.at_once);
+        let queue = self.queues.entry(tickets.queue).or_default();
+        for ticket in &tickets.waiting {
+            if let Some(end) = queue.holders.get_mut(ticket) {
+                *end = lease_end;
+                reply.go.push(*ticket);
+            } else if queue.tag_of(*ticket).is_none() {
+                reply.gone.push(*ticket);
+            }
+        }
+    }
+
+    fn bye(&mut self, bye: &Bye) -> Body {
+        self.begin();
+        self.replicas.remove(&bye.replica);
+        for tickets in &bye.queues {
+            let queue = self.queues.entry(tickets.queue).or_default();
+            for ticket in tickets.all() {
+                queue.holders.remove(ticket);
+                queue.waiting.retain(|(_, other)| other != ticket);
+            }
+            self.pump(tickets.queue, tickets.at_once);
+        }
+        Body::Left
+    }
+
+    fn reserve(&mut self, at: u64, reserve: &Reserve) -> Body {
+        if self.now > reserve.deadline.0 {
+            return Body::Late;
+        }
+        let rate = reserve.rate;
+        let mut next = self.rates.get(&reserve.limit).copied().unwrap_or(0).max(at);
+        if next - at > micros(rate.burst) + micros(rate.timeout) {
+            next = at;
+        }
+        let wait = (next - at).saturating_sub(micros(rate.burst));
+        if wait > micros(reserve.max_wait) {
+            return Body::Never;
+        }
+        self.rates
+            .insert(reserve.limit, next + micros(rate.interval));
+        Body::At(Duration::from_micros(wait))
+    }
+
+    fn close(&mut self, close: &Close) -> Body {
+        let latest = self.now + millis(MAX_GATE_WAIT);
+        let opens = close.until.0.min(latest);
+        let known = self.gates.get(&close.place).copied();
+        let known = known.filter(|known| *known <= latest).unwrap_or(0);
+        if opens > self.now && opens > known {
+            self.gates.retain(|_, opens| *opens > self.now);
+            self.gates.insert(close.place, opens);
+            let gate = Push::Gate {
+                place: close.place,
+                wait: Duration::from_millis(opens - self.now),
+            };
+            self.pushes.push((None, gate));
+        }
+        Body::Closed
+    }
+
+    fn closed_gates(&self) -> Body {
+        let latest = self.now + millis(MAX_GATE_WAIT);
+        let mut gates: Vec<_> = self
+            .gates
+            .iter()
+            .map(|(place, opens)| (*opens, *place))
+            .collect();
+        gates.sort_unstable();
+        let closed = gates
+            .into_iter()
+            .filter(|(opens, _)| *opens > self.now && *opens <= latest);
+        let left = |opens| Duration::from_millis(opens - self.now);
+        Body::Gates(closed.map(|(opens, place)| (place, left(opens))).collect())
+    }
+
+    fn login(&mut self, login: &Login) -> Body {
+        let identity = login.identity;
+        if self.now > login.deadline.0 {
+            return Body::Late;
+        }
+        let opens = self.throttled.get(&identity).copied().unwrap_or(0);
+        let throttled = opens > self.now && opens <= self.now + millis(MAX_LOGIN_WAIT);
+        let outcome = if throttled {
+            LoginOutcome::Throttled(Duration::from_millis(opens - self.now))
+        } else if let Some(verdict) = self.rejected.get(&(identity, login.secret)) {
+            LoginOutcome::Rejected(verdict.clone())
+        } else if login.forced.is_some() && self.forced.contains(&identity) {
+            LoginOutcome::Recent
+        } else if let Entry::Vacant(lock) = self.locks.entry(identity) {
+            lock.insert(login.lock);
+            if login.forced.is_some() {
+                self.forced.insert(identity);
+            }
+            LoginOutcome::Mine
+        } else {
+            LoginOutcome::Held
+        };
+        let token = self.facts.get(&Fact::Token(identity)).cloned();
+        Body::Login { outcome, token }
+    }
+
+    fn finish(&mut self, finish: &Finish) -> Body {
+        let identity = finish.identity;
+        if self
+            .locks
+            .get(&identity)
+            .is_some_and(|lock| *lock != finish.lock)
+        {
+            return Body::Overtaken;
+        }
+        self.locks.remove(&identity);
+        match &finish.result {
+            LoginResult::Token { record, secret, .. } => {
+                self.facts.insert(Fact::Token(identity), record.clone());
+                self.rejected.remove(&(identity, *secret));
+            }
+            LoginResult::Rejected { secret, record, .. } => {
+                self.rejected.insert((identity, *secret), record.clone());
+            }
+            LoginResult::Throttled { wait } => {
+                let wait = millis(*wait).clamp(1, millis(MAX_LOGIN_WAIT));
+                self.throttled.insert(identity, self.now + wait);
+            }
+            LoginResult::Failed => {}
+        }
+        self.pushes.push((None, Push::Token(identity)));
+        Body::Done
+    }
+}

@@ -1,0 +1,346 @@
+//! The scripts on a real server.
+
+mod property;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fleet_protocol::command::{
+    Beat, Bye, Close, Command, Enter, Finish, KeyFingerprint, Leave, LockName, Login, LoginResult,
+    QueueLimit, QueueTickets, Rate, Reserve, RunId,
+};
+use fleet_protocol::reply::{Body, Value};
+use fleet_protocol::script::{Call, Script};
+use fleet_protocol::{Keys, Name, Push, Replica, Reply, StoreTime, Ticket, Timing};
+
+use crate::model::Sent;
+use crate::server::{self, Client, Server};
+
+pub(crate) const TIMING: Timing = Timing {
+    lease: Duration::from_secs(5),
+    timeout: Duration::from_millis(500),
+};
+
+/// Sets the time from the last argument.
+const CLOCK_ARGUMENT: &str = "\
+local micros = tonumber(table.remove(ARGV))
+local now = math.floor(micros / 1000)
+";
+
+/// A store with loaded scripts, and what it announces.
+struct Store {
+    keys: Keys,
+    client: Client,
+    pushes: Client,
+    scripts: BTreeMap<Script, String>,
+    clock_is_argument: bool,
+}
+
+impl Store {
+    /// Returns a store whose scripts read the server's clock.
+    fn new(server: &Server) -> Self {
+        Self::with_scripts(server, false, Script::source)
+    }
+
+    /// Returns a store whose scripts receive the time as an argument.
+    fn with_clock_argument(server: &Server) -> Self {
+        Self::with_scripts(server, true, |script| {
+            script.source_with_clock(CLOCK_ARGUMENT)
+        })
+    }
+
+    fn with_scripts(
+        server: &Server,
+        clock_is_argument: bool,
+        source: impl Fn(Script) -> String,
+    ) -> Self {
+        let (keys, mut client, mut pushes) =
+            (Keys::new("test"), server.connect(), server.connect());
+        let load = |script| {
+            let words = ["SCRIPT".to_owned(), "LOAD".to_owned(), source(script)];
+            let Value::Bytes(hash) = client.call(&words).unwrap() else {
+                panic!("no hash");
+            };
+            (script, String::from_utf8(hash).unwrap())
+        };
+        let scripts = Script::ALL.into_iter().map(load).collect();
+        pushes
+            .call(&["PSUBSCRIBE", &format!("{}*", keys.prefix())])
+            .unwrap();
+        Self {
+            keys,
+            client,
+            pushes,
+            scripts,
+            clock_is_argument,
+        }
+    }
+
+    /// Runs a command at a time in microseconds.
+    fn run(&mut self, micros: u64, command: &Command) -> (Reply, Vec<Sent>) {
+        let reply = match command.call(&self.keys, &TIMING) {
+            Call::Plain { words, reads } => {
+                Reply::from_plain(reads, self.client.call(&words).unwrap())
+            }
+            Call::Script { script, keys, args } => {
+                let mut words = vec![b"EVALSHA".to_vec(), self.scripts[&script].clone().into()];
+                words.push(keys.len().to_string().into());
+                words.extend(keys.into_iter().map(String::into_bytes));
+                words.extend(args);
+                if self.clock_is_argument {
+                    words.push(micros.to_string().into());
+                }
+                Reply::from_script(self.client.call(&words).unwrap())
+            }
+        };
+        (reply.unwrap(), self.pushes())
+    }
+
+    /// Returns what was announced since the last call.
+    fn pushes(&mut self) -> Vec<Sent> {
+        self.pushes.send(&["PING"]);
+        let mut sent = Vec::new();
+        loop {
+            let Value::Array(message) = self.pushes.read().unwrap() else {
+                panic!("no message");
+            };
+            let [.., Value::Bytes(channel), Value::Bytes(text)] = &message[..] else {
+                panic!("{message:?}");
+            };
+            if channel == b"pong" {
+                return sent;
+            }
+            let channel = str::from_utf8(channel).unwrap();
+            let name = channel.strip_prefix(self.keys.prefix()).unwrap();
+            let replica = name
+                .strip_prefix("r:")
+                .map(|replica| replica.parse().unwrap());
+            assert_eq!(replica.is_none(), name == "all", "{channel}");
+            sent.push((replica, Push::parse(text).unwrap()));
+        }
+    }
+}
+
+/// The commands that a user of the store needs.
+const COMMANDS: [&str; 17] = [
+    "del",
+    "get",
+    "hmget",
+    "hset",
+    "pexpire",
+    "publish",
+    "set",
+    "time",
+    "zadd",
+    "zcard",
+    "zcount",
+    "zrange",
+    "zrangebyscore",
+    "zrem",
+    "zremrangebyscore",
+    "zscore",
+    "evalsha",
+];
+
+#[test]
+fn scripts_are_short_and_use_only_listed_commands() {
+    let mut used = std::collections::BTreeSet::from(["evalsha".to_owned()]);
+    for script in Script::ALL {
+        let source = script.source();
+        for call in source.split("redis.call('").skip(1) {
+            used.insert(call.split('\'').next().unwrap().to_lowercase());
+        }
+        for absent in [
+            "redis.pcall",
+            "cjson",
+            "cmsgpack",
+            "struct.",
+            "bit.",
+            "redis.setresp",
+        ] {
+            assert!(!source.contains(absent), "{script:?} {absent}");
+        }
+        let body = script.source_with_clock("");
+        assert!(body.lines().all(|line| line.len() <= 100), "{script:?}");
+    }
+    let listed = COMMANDS.map(str::to_owned).into_iter().collect();
+    assert_eq!(used, listed);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lua");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines < 40, "{} has {lines} lines", path.display());
+    }
+}
+
+/// One command of each kind that writes, in an order in which all succeed.
+fn one_of_each(now: u64) -> Vec<Command> {
+    let (deadline, replica) = (StoreTime(now + 60_000), Replica(1));
+    let lifetime = Duration::from_secs(60);
+    let queues = || {
+        vec![QueueTickets {
+            queue: name(1),
+            at_once: 1,
+            held: vec![ticket(1, 1)],
+            waiting: vec![ticket(1, 2)],
+        }]
+    };
+    let lock = LockName { replica, number: 1 };
+    let (identity, secret) = (name(7), name(8));
+    vec![
+        Command::Beat(Beat {
+            replica,
+            key: KeyFingerprint(1),
+            run: Some(RunId([1; 20])),
+            joins: true,
+            queues: queues(),
+            deadline,
+        }),
+        enter(ticket(1, 2), deadline),
+        enter(ticket(1, 3), deadline),
+        Command::Reserve(Reserve {
+            limit: name(3),
+            rate: Rate {
+                interval: lifetime,
+                burst: lifetime,
+                timeout: lifetime,
+            },
+            max_wait: lifetime,
+            deadline,
+        }),
+        Command::Close(Close {
+            place: name(4),
+            until: deadline,
+        }),
+        Command::Gates,
+        Command::Login(Login {
+            identity,
+            secret,
+            lock,
+            lifetime,
+            forced: Some(lifetime),
+            deadline,
+        }),
+        Command::Finish(Finish {
+            identity,
+            lock,
+            result: LoginResult::Throttled { wait: lifetime },
+        }),
+        Command::Leave(Leave {
+            queue: name(1),
+            ticket: ticket(1, 2),
+            caller: name(2),
+            at_once: 1,
+        }),
+        Command::Bye(Bye {
+            replica: Replica(2),
+            queues: queues(),
+        }),
+    ]
+}
+
+fn server_time(client: &mut Client) -> u64 {
+    let Value::Array(parts) = client.call(&["TIME"]).unwrap() else {
+        panic!("no time");
+    };
+    let number = |value: &Value| match value {
+        Value::Bytes(bytes) => str::from_utf8(bytes).unwrap().parse::<u64>().unwrap(),
+        _ => panic!("no number"),
+    };
+    number(&parts[0]) * 1000 + number(&parts[1]) / 1000
+}
+
+#[test]
+fn every_key_is_in_the_fleets_slot_and_expires() {
+    let Some(server) = server::start() else {
+        return;
+    };
+    let mut store = Store::new(&server);
+    let now = server_time(&mut store.client);
+    for command in one_of_each(now) {
+        store.run(0, &command);
+        let Value::Array(keys) = store.client.call(&["KEYS", "*"]).unwrap() else {
+            panic!("no keys");
+        };
+        for key in keys {
+            let Value::Bytes(key) = key else {
+                panic!("no key");
+            };
+            assert!(key.starts_with(b"cap:1:{test}:"));
+            let left = store.client.call(&[b"PTTL".to_vec(), key.clone()]).unwrap();
+            let expires = matches!(left, Value::Int(1..=3_600_000));
+            assert!(expires, "{} {left:?}", String::from_utf8_lossy(&key));
+        }
+    }
+}
+
+#[test]
+fn listed_commands_and_keys_suffice_for_a_user() {
+    let Some(server) = server::start() else {
+        return;
+    };
+    let mut store = Store::new(&server);
+    let now = server_time(&mut store.client);
+    let mut rules: Vec<String> = "ACL SETUSER cap on >secret resetkeys ~cap:1:{test}:* \
+        resetchannels &cap:1:{test}:* -@all +eval"
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    rules.extend(COMMANDS.map(|command| format!("+{command}")));
+    store.client.call(&rules).unwrap();
+    store.client.call(&["AUTH", "cap", "secret"]).unwrap();
+    for command in one_of_each(now) {
+        store.run(0, &command);
+    }
+    for denied in [
+        &["GET", "other"][..],
+        &["PUBLISH", "other", ""],
+        &["FLUSHALL"],
+    ] {
+        let error = store.client.call(denied).unwrap_err();
+        assert!(error.starts_with("NOPERM"), "{error}");
+    }
+}
+
+#[test]
+fn enter_that_runs_after_its_deadline_grants_nothing() {
+    let Some(server) = server::start() else {
+        return;
+    };
+    let mut store = Store::new(&server);
+    let now = server_time(&mut store.client);
+    store.run(0, &one_of_each(now)[0]);
+    // As after a pause of the server that is longer than the timeout.
+    let (reply, pushes) = store.run(0, &enter(ticket(1, 9), StoreTime(now - 1)));
+    assert_eq!((reply.body, pushes), (Body::Late, vec![]));
+    let holders = store
+        .client
+        .call(&["ZCARD", &format!("cap:1:{{test}}:h:{}", name(1))]);
+    assert_eq!(holders, Ok(Value::Int(1)));
+}
+
+fn name(number: u8) -> Name {
+    Name([number; 16])
+}
+
+fn ticket(replica: u32, number: u64) -> Ticket {
+    Ticket {
+        arrived: StoreTime(number),
+        replica: Replica(replica),
+        number,
+    }
+}
+
+fn enter(ticket: Ticket, deadline: StoreTime) -> Command {
+    Command::Enter(Enter {
+        queue: name(1),
+        ticket,
+        caller: name(2),
+        limit: QueueLimit {
+            at_once: 1,
+            room: 10,
+            timeout: Duration::from_secs(60),
+        },
+        deadline,
+    })
+}
