@@ -453,6 +453,7 @@ fn shared(
         in_flight: Resource::new(ResourceKind::InFlight),
         body_bytes: Resource::new(ResourceKind::BodyBytes),
         head_bytes: Resource::new(ResourceKind::HeadBytes),
+        stream_bytes: Resource::new(ResourceKind::StreamBytes),
         connections: ConnectionCount::new(boot.workers.get()),
         descriptors: DescriptorBudget::new(descriptors::limit(), boot.workers.get()),
         heartbeats: Heartbeats::new(boot.workers.get()),

@@ -155,6 +155,8 @@ pub async fn log_in(
         Err(error) => error,
     };
     let (failure, in_citrix_format) = error.report(endpoint, &head.method, outcomes);
+    // The delay must not keep it.
+    drop(head);
     exchange.audit_rejection(&failure);
     delay_bad_secret(shared, &mut exchange).await;
     let Some(mut response) = in_citrix_format else {

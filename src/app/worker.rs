@@ -93,7 +93,10 @@ impl Worker {
             mut inbox,
             workers,
         } = self;
-        let connections = Connections::new(Arc::clone(&shared.head_bytes));
+        let connections = Connections::new(
+            Arc::clone(&shared.head_bytes),
+            Arc::clone(&shared.stream_bytes),
+        );
         let pool = Pool::new(Arc::clone(&shared.published.load().live));
         let metrics = shared.metrics.worker(index);
         let proxy = Proxy::new(Arc::clone(&shared), Rc::clone(&pool), metrics.clone());

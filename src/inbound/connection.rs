@@ -6,8 +6,10 @@
 //! `header_read_timeout`; this module distinguishes the two waits.
 
 mod all;
+mod buffered;
 pub mod caller_time;
 mod head_bytes;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,7 @@ use http::Version;
 use tokio::time::Instant;
 
 use self::head_bytes::UnfinishedHead;
+use self::streams::OpenStreams;
 use crate::config::Limits;
 use crate::inbound::tls::CallerCertificate;
 use crate::inbound::transfer_rate::RateDeficit;
@@ -114,6 +117,10 @@ pub struct Connection {
     /// Boxed, because few callers have one.
     certificate: OnceCell<Box<CallerCertificate>>,
     head: UnfinishedHead,
+    /// HTTP/2 only.
+    streams: OpenStreams,
+    /// Bytes that arrived over TLS since the last that were decrypted.
+    undecrypted: Cell<usize>,
     write_blocked: Cell<bool>,
     /// Bytes written since the last sweep.
     written: Cell<u64>,
@@ -158,6 +165,8 @@ impl Connection {
             plain_on_tls: Cell::new(false),
             certificate: OnceCell::new(),
             head: UnfinishedHead::default(),
+            streams: OpenStreams::default(),
+            undecrypted: Cell::new(0),
             write_blocked: Cell::new(false),
             written: Cell::new(0),
             seen_blocked: Cell::new(None),
@@ -198,11 +207,14 @@ impl Connection {
 
     /// Records that a request or login was admitted.
     pub fn set_admitted(&self) {
-        self.admitted.set(true);
+        if !self.admitted.replace(true) {
+            self.streams.release();
+        }
     }
 
     /// Records the end of the handshake.
     pub fn opened(&self) {
+        self.handshake_ended();
         self.enter(ConnectionPhase::Idle);
     }
 
@@ -243,32 +255,6 @@ impl Connection {
         self.http2.set(true);
     }
 
-    pub(super) fn bytes_arrived(&self) {
-        if self.phase.get() == ConnectionPhase::Idle && !self.http2.get() {
-            self.enter(ConnectionPhase::Head);
-        }
-    }
-
-    /// Records that bytes arrived. Returns `false` if they belong to a head that must be rejected.
-    pub(super) fn received(&self, bytes: usize) -> bool {
-        self.bytes_arrived();
-        self.phase.get() != ConnectionPhase::Head || self.head_arrived(self.head.bytes() + bytes)
-    }
-
-    /// Sets the number of bytes of the head that is arriving. Returns `false` if it must be
-    /// rejected.
-    pub(super) fn head_arrived(&self, bytes: usize) -> bool {
-        if self.head.set_uncounted(bytes) {
-            return true;
-        }
-        let all = self.all.upgrade();
-        let accepted = all.is_none_or(|all| self.head.set(bytes, self.owner(), all.heads()));
-        if !accepted {
-            self.direct(Directive::HeadRejected);
-        }
-        accepted
-    }
-
     /// Records that a write would block.
     pub(super) fn write_blocked(&self) {
         self.write_blocked.set(true);
@@ -293,6 +279,9 @@ impl Connection {
 
     /// Records a completed flush.
     pub(super) fn flushed(&self) {
+        if self.http2.get() {
+            self.streams.flushed();
+        }
         if self.phase.get() == ConnectionPhase::Flushing {
             self.enter(ConnectionPhase::Idle);
         }
@@ -345,8 +334,8 @@ impl Connection {
         self.exchanges.set(self.exchanges.get() + 1);
         self.was_used.set(true);
         if !self.http2.get() {
-            // Nothing is counted, so nothing is rejected.
-            self.head_arrived(0);
+            // A buffer that has grown for the head is kept, and counted, until it is released.
+            self.head.set_uncounted(0);
         }
         self.phase.set(ConnectionPhase::Busy);
     }
@@ -457,8 +446,12 @@ impl Connection {
         let admitted = self.admitted.get();
         let waits = match self.phase.get() {
             ConnectionPhase::Idle => true,
-            ConnectionPhase::Opening | ConnectionPhase::Head => !admitted,
-            ConnectionPhase::Busy | ConnectionPhase::Flushing => false,
+            // Without an admitted request, it waits for the rest of a head or login, for the end of
+            // a delay, or for its client to read a rejection.
+            ConnectionPhase::Opening
+            | ConnectionPhase::Head
+            | ConnectionPhase::Busy
+            | ConnectionPhase::Flushing => !admitted,
         };
         waits.then_some((admitted, self.entered.get()))
     }
@@ -492,7 +485,10 @@ impl Connection {
                 Some(Directive::Abort)
             }
             ConnectionPhase::Idle if waited >= idle || unused >= head => Some(Directive::Drain),
-            ConnectionPhase::Idle if self.may_park.get() && waited >= park_after(limits) => {
+            ConnectionPhase::Idle
+                if self.may_park.get()
+                    && (waited >= park_after(limits) || self.head.is_counted()) =>
+            {
                 Some(Directive::Park)
             }
             ConnectionPhase::Head if waited.max(unused) >= head => Some(Directive::HeadTimedOut),

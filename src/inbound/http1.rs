@@ -63,6 +63,7 @@ where
         let unread = match Box::pin(serve_requests(stream, &connection, limits, &handle)).await {
             ServerExit::Ended(end) => return end,
             ServerExit::Parked(parked, unread) => {
+                connection.buffers_released();
                 stream = parked;
                 unread
             }

@@ -7,16 +7,16 @@ mod guarded_stream;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use h2::server::Builder;
+use h2::server::{Builder, SendResponse};
 use h2::{Reason, SendStream, StreamId};
-use http::{Extensions, Request, Response, header};
+use http::{Extensions, Request, Response, Uri, header};
 use http_body::Body;
 use tokio::time::timeout;
 
@@ -90,19 +90,20 @@ where
                 return ConnectionEnd::Flooded;
             }
             Ok(Some(Ok((request, respond)))) => {
+                if !connection.stream_arrived(path_length(request.uri())) {
+                    refuse(respond, &abandoned);
+                    continue;
+                }
                 let (mut head, receive) = request.into_parts();
                 mark_fragment(&mut head.extensions, &fragments, respond.stream_id());
                 let respond = Rc::new(RefCell::new(respond));
                 let body = StreamBody::new(receive, &head.headers, &respond);
-                let response = handle(Request::from_parts(
+                // Boxed, so that a response that is not read keeps only what it needs.
+                let response = Box::pin(handle(Request::from_parts(
                     head,
                     CallerBody::http2(body, &connection),
-                ));
-                let writer = ResponseWriter {
-                    connection: Rc::clone(&connection),
-                    idle: IdleTimer::new(limits.body_idle_timeout),
-                    time: None,
-                };
+                )));
+                let writer = ResponseWriter::new(&connection, limits);
                 let abandoned = Rc::clone(&abandoned);
                 tokio::task::spawn_local(async move {
                     let exchanged = exchange(response, respond, writer).await;
@@ -135,6 +136,18 @@ where
 fn abort(server: &mut Server, reason: Reason) {
     server.abrupt_shutdown(reason);
     let _ = poll_fn(|cx| server.poll_closed(cx)).now_or_never();
+}
+
+fn path_length(uri: &Uri) -> usize {
+    uri.path_and_query().map_or(0, |path| path.as_str().len())
+}
+
+/// Refuses the stream of a request, which may be sent again: it was not processed. A client that
+/// continues is disconnected like one that abandons its requests.
+fn refuse(mut respond: SendResponse<Bytes>, abandoned: &Cell<usize>) {
+    tracing::debug!("HTTP/2 streams use too much memory; stream refused");
+    respond.send_reset(Reason::REFUSED_STREAM);
+    count_abandoned(abandoned, false);
 }
 
 /// Counts a request that ended; a completed one makes up for an abandoned one.
@@ -215,7 +228,7 @@ struct Abandoned;
 
 /// Sends the response of one stream. Drops the exchange when the caller resets the stream.
 async fn exchange<F, B>(
-    response: F,
+    mut response: Pin<Box<F>>,
     respond: Respond,
     mut writer: ResponseWriter,
 ) -> Result<(), Abandoned>
@@ -224,13 +237,12 @@ where
     B: Body<Data = Bytes> + KeepsPermit,
     B::Error: std::fmt::Display,
 {
-    let mut response = pin!(response);
-    let response = poll_fn(|cx| match response.as_mut().poll(cx) {
+    let responded = poll_fn(|cx| match response.as_mut().poll(cx) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
     });
-    let response = response.await.ok_or(Abandoned)?;
-    let (mut head, body) = response.into_parts();
+    let (mut head, body) = responded.await.ok_or(Abandoned)?.into_parts();
+    drop(response);
     hop_by_hop::remove(&mut head.headers);
     if let Some(length) = body.size_hint().exact()
         && length > 0
@@ -262,6 +274,12 @@ where
     Ok(())
 }
 
+impl Drop for ResponseWriter {
+    fn drop(&mut self) {
+        self.connection.stream_ended();
+    }
+}
+
 /// The reason why the rest of a response was not sent.
 #[derive(Debug, thiserror::Error)]
 enum ResponseAborted {
@@ -276,6 +294,14 @@ enum ResponseAborted {
 }
 
 impl ResponseWriter {
+    fn new(connection: &Rc<Connection>, limits: &Limits) -> Self {
+        Self {
+            connection: Rc::clone(connection),
+            idle: IdleTimer::new(limits.body_idle_timeout),
+            time: None,
+        }
+    }
+
     /// Completes when a caller that does not read must be disconnected from its stream.
     fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<ResponseAborted> {
         if let Some(time) = &self.time

@@ -147,7 +147,7 @@ impl Stream {
     /// Records the number of bytes of an HTTP/2 header block that is arriving. Returns `false` if the
     /// connection must close.
     pub(super) fn block_arrived(&self, bytes: u32) -> bool {
-        self.connection.head_arrived(bytes as usize)
+        self.connection.block_arrived(bytes as usize)
     }
 
     /// Waits for bytes without holding a buffer. Returns `false` at the end of the stream.
@@ -229,7 +229,17 @@ impl AsyncRead for WatchedSocket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if !self
+            .connection
+            .arrived_at_socket(buf.filled().len() - before)
+        {
+            // The connection is closed by the directive.
+            buf.set_filled(before);
+            return Poll::Pending;
+        }
+        polled
     }
 }
 

@@ -69,9 +69,11 @@ pub enum ResourceKind {
     BodyBytes,
     /// Bytes of unfinished request heads.
     HeadBytes,
+    /// Bytes of HTTP/2 streams of connections with an admitted request.
+    StreamBytes,
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
 /// A party that holds resources: a configured caller or a client host.
 #[derive(Debug)]

@@ -35,6 +35,8 @@ pub struct Shared {
     pub body_bytes: Arc<Resource>,
     /// Bytes of unfinished request heads.
     pub head_bytes: Arc<Resource>,
+    /// Bytes of HTTP/2 streams of connections with an admitted request.
+    pub stream_bytes: Arc<Resource>,
     /// Permits of `limits.max_connections`.
     pub connections: Arc<ConnectionCount>,
     /// The file descriptors, which may permit fewer connections.

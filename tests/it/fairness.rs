@@ -168,6 +168,30 @@ async fn silent_connections_are_evicted_for_others() {
 }
 
 #[tokio::test]
+async fn connections_that_wait_for_a_rejection_are_evicted_before_admitted_ones() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = gateway(&upstream, "[limits]\nmax_connections = 50").await;
+    let mut admitted = gateway.connect().await;
+    let keep_alive = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{MODEST}\r\n");
+    admitted.write(&keep_alive).await;
+    assert_eq!(admitted.response().await.status(), 200);
+    let mut greedy = Vec::new();
+    for number in 0..80 {
+        let mut wire = connect_from(&gateway, ELSEWHERE).await;
+        // A login without its body, or a wrong secret, whose response is delayed.
+        wire.write(match number % 2 {
+            0 => "POST /cctrustoauth2/root/tokens/clients HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+            _ => "GET / HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: wrong\r\n\r\n",
+        })
+        .await;
+        greedy.push(wire);
+    }
+    assert_eq!(modest_failures(&gateway).await, 0);
+    admitted.write(&keep_alive).await;
+    assert_eq!(admitted.response().await.status(), 200);
+}
+
+#[tokio::test]
 async fn incomplete_logins_of_one_address_delay_no_other_login() {
     let upstream = Upstream::responding(OK).await;
     let gateway = gateway(&upstream, "").await;

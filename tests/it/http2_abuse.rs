@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
+use crate::callers::block;
 use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
 
 const DATA: u8 = 0;
@@ -24,6 +25,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 const FLOW_CONTROL_ERROR: u32 = 3;
+const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
@@ -566,4 +568,59 @@ async fn preface_without_frames_times_out() {
         // Closed with or without GOAWAY.
         caller.rest().await;
     }
+}
+
+#[tokio::test]
+async fn rejections_that_are_not_read_are_bounded_in_total() {
+    // 16 MiB in streams of 8 KiB.
+    const MAX_UNREAD: usize = 2048;
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&block("modest", "c4nary-secret-of-modest", ""))
+        .start()
+        .await;
+    // No window for a body.
+    let opening = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])[..],
+        &(0..100)
+            .flat_map(|number| request(2 * number + 1))
+            .collect::<Vec<u8>>(),
+    ]
+    .concat();
+    let mut refused = 0;
+    let mut unread = Vec::new();
+    for _ in 0..MAX_UNREAD / 100 + 5 {
+        let (mut from, mut to) = TcpStream::connect(gateway.address())
+            .await
+            .unwrap()
+            .into_split();
+        to.write_all(&opening).await.unwrap();
+        to.write_all(&frame(PING, 0, 0, &[0; 8])).await.unwrap();
+        let mut responses = 0;
+        while responses < 100 {
+            let (kind, _, payload) = within_timeout(next(&mut from)).await.unwrap();
+            if kind == RST_STREAM {
+                assert_eq!(code(&payload, 0), REFUSED_STREAM);
+                refused += 1;
+            }
+            responses += usize::from(matches!(kind, HEADERS | RST_STREAM));
+        }
+        unread.push((from, to));
+    }
+    assert!(refused >= 300, "{refused}");
+    let heads = &gateway.app().shared().head_bytes;
+    assert!(heads.in_use() <= 16 * 1024 * 1024, "{}", heads.in_use());
+    let mut modest = gateway.http2().await;
+    for _ in 0..5 {
+        modest = within_timeout(modest.ready()).await.unwrap();
+        let request = http::Request::get(gateway.url("/"))
+            .header("x-api-key", "c4nary-secret-of-modest")
+            .body(())
+            .unwrap();
+        let (response, _) = modest.send_request(request, true).unwrap();
+        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
+    }
+    drop(unread);
+    wait_until("the bytes are free", || async { heads.in_use() == 0 }).await;
 }

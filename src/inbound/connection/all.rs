@@ -32,6 +32,8 @@ pub struct Connections {
     next: Cell<u64>,
     /// Bytes of unfinished heads, of all workers.
     heads: Arc<Resource>,
+    /// Bytes of the HTTP/2 streams of connections with an admitted request, of all workers.
+    streams: Arc<Resource>,
 }
 
 /// The result of a search for connections to evict.
@@ -43,8 +45,9 @@ struct Evictable {
 }
 
 impl Connections {
-    /// Creates an empty set; `heads` counts the bytes of unfinished heads of all workers.
-    pub fn new(heads: Arc<Resource>) -> Rc<Self> {
+    /// Creates an empty set. `heads` counts the bytes of unfinished heads of all workers, `streams`
+    /// those of HTTP/2 streams after an admitted request.
+    pub fn new(heads: Arc<Resource>, streams: Arc<Resource>) -> Rc<Self> {
         Rc::new(Self {
             all: RefCell::default(),
             held: RefCell::default(),
@@ -53,12 +56,18 @@ impl Connections {
             stalled: RefCell::default(),
             next: Cell::new(0),
             heads,
+            streams,
         })
     }
 
     /// Returns the bytes of unfinished heads of all workers.
     pub(super) fn heads(&self) -> &Arc<Resource> {
         &self.heads
+    }
+
+    /// Returns the bytes of HTTP/2 streams of connections with an admitted request.
+    pub(super) fn streams(&self) -> &Arc<Resource> {
+        &self.streams
     }
 
     /// Adds a new connection until the guard is dropped.

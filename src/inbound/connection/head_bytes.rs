@@ -1,4 +1,5 @@
-//! The bytes of request heads that have not ended, over all workers.
+//! Bytes that a connection makes the gateway hold, over all workers: heads that have not ended, and
+//! buffers that have grown for one.
 //!
 //! Their senders are not authenticated yet. Heads of the usual size are not counted, so that their
 //! requests are not affected when others use up the limit.
@@ -11,14 +12,13 @@ use crate::limit::owner::{OwnedPermit, Owner, Resource};
 /// Bytes of a head that are not counted.
 const UNCOUNTED: usize = 8 * 1024;
 /// Bytes of all unfinished heads, without [`UNCOUNTED`] of each.
-const MAX_HEAD_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024 * 1024;
 
 /// The head that is arriving on one connection.
 #[derive(Default)]
 pub(super) struct UnfinishedHead {
     bytes: Cell<usize>,
-    /// For `bytes` beyond [`UNCOUNTED`].
-    permit: RefCell<Option<OwnedPermit>>,
+    held: HeldBytes,
 }
 
 impl UnfinishedHead {
@@ -27,10 +27,9 @@ impl UnfinishedHead {
         self.bytes.get()
     }
 
-    /// Sets the bytes that have arrived, if none of them are or were counted. Returns `false`
-    /// otherwise.
+    /// Sets the bytes that have arrived, if none of them are counted. Returns `false` otherwise.
     pub(super) fn set_uncounted(&self, bytes: usize) -> bool {
-        let uncounted = bytes.max(self.bytes.get()) <= UNCOUNTED;
+        let uncounted = bytes <= UNCOUNTED;
         if uncounted {
             self.bytes.set(bytes);
         }
@@ -40,28 +39,66 @@ impl UnfinishedHead {
     /// Sets the bytes that have arrived. Returns `false`, and changes nothing, if too many of all
     /// heads are buffered.
     pub(super) fn set(&self, bytes: usize, owner: &Arc<Owner>, all: &Arc<Resource>) -> bool {
-        let counted = self.bytes.get().saturating_sub(UNCOUNTED);
-        let more = bytes.saturating_sub(UNCOUNTED).saturating_sub(counted);
-        if more > 0 && !self.grow(more, owner, all) {
-            return false;
+        let counted = bytes.saturating_sub(UNCOUNTED);
+        let accepted = self.held.grow_to(counted, owner, all, MAX_HEAD_BYTES);
+        if accepted {
+            self.bytes.set(bytes);
         }
-        if counted > 0 && bytes < self.bytes.get() {
-            // The next head.
-            *self.permit.borrow_mut() = None;
-        }
-        self.bytes.set(bytes);
-        true
+        accepted
     }
 
-    fn grow(&self, more: usize, owner: &Arc<Owner>, all: &Arc<Resource>) -> bool {
+    /// Returns `true` if bytes are counted: of the head that is arriving, or of a buffer that has
+    /// grown for the last one.
+    pub(super) fn is_counted(&self) -> bool {
+        self.held.bytes.get() > 0
+    }
+
+    /// Counts nothing any more: the buffers were released.
+    pub(super) fn release(&self) {
+        if self.is_counted() {
+            self.held.release();
+        }
+    }
+}
+
+/// A part of a resource of bytes, which grows to a maximum until all of it is released.
+#[derive(Default)]
+pub(super) struct HeldBytes {
+    bytes: Cell<usize>,
+    permit: RefCell<Option<OwnedPermit>>,
+}
+
+impl HeldBytes {
+    /// Holds at least so many bytes. Returns `false`, and changes nothing, if the limit or the
+    /// owner's share of it is exceeded.
+    pub(super) fn grow_to(
+        &self,
+        bytes: usize,
+        owner: &Arc<Owner>,
+        all: &Arc<Resource>,
+        limit: usize,
+    ) -> bool {
+        let Some(more @ 1..) = bytes.checked_sub(self.bytes.get()) else {
+            return true;
+        };
         let mut permit = self.permit.borrow_mut();
-        match &mut *permit {
-            Some(permit) => permit.grow(more, MAX_HEAD_BYTES).is_ok(),
+        let grown = match &mut *permit {
+            Some(permit) => permit.grow(more, limit).is_ok(),
             None => {
-                *permit = all.acquire(owner, more, MAX_HEAD_BYTES).ok();
+                *permit = all.acquire(owner, more, limit).ok();
                 permit.is_some()
             }
+        };
+        if grown {
+            self.bytes.set(bytes);
         }
+        grown
+    }
+
+    /// Releases all bytes.
+    pub(super) fn release(&self) {
+        *self.permit.borrow_mut() = None;
+        self.bytes.set(0);
     }
 }
 
@@ -81,7 +118,11 @@ mod tests {
         assert!(head.set_uncounted(UNCOUNTED) && !head.set_uncounted(UNCOUNTED + 1000));
         assert!(head.set(UNCOUNTED + 1000, &owner, &all));
         assert_eq!(all.in_use(), 1000);
-        assert!(head.set(0, &owner, &all), "the head has ended");
+        assert!(head.set_uncounted(0), "the head has ended");
+        assert_eq!(all.in_use(), 1000, "the buffer has grown");
+        assert!(head.set(UNCOUNTED + 500, &owner, &all), "the next head");
+        assert_eq!(all.in_use(), 1000);
+        head.release();
         assert_eq!(all.in_use(), 0);
     }
 

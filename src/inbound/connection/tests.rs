@@ -16,6 +16,13 @@ pub(super) fn limits() -> Limits {
     }
 }
 
+fn connections() -> Rc<Connections> {
+    Connections::new(
+        Resource::new(ResourceKind::HeadBytes),
+        Resource::new(ResourceKind::StreamBytes),
+    )
+}
+
 /// Returns the directive that is due this many seconds after a sweep first saw the present state.
 async fn after(seconds: u64, connection: &Connection) -> Option<Directive> {
     connection.overdue(&limits(), Instant::now());
@@ -161,7 +168,7 @@ async fn idle_client_that_ignores_a_drain_is_disconnected() {
 
 #[test]
 fn dropped_connection_is_removed() {
-    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
+    let connections = connections();
     let connection = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -194,12 +201,12 @@ fn evicted(connections: &[RegisteredConnection]) -> Vec<usize> {
 
 #[tokio::test(start_paused = true)]
 async fn longest_idle_connection_is_evicted_and_never_admitted_ones_first() {
-    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
-    let all = [(); 6].map(|()| connections.register());
+    let connections = connections();
+    let all = [(); 7].map(|()| connections.register());
     for registered in &all {
         registered.connection().opened();
     }
-    let [admitted, rejected, unused, head, busy, used_again] =
+    let [admitted, rejected, unused, head, busy, used_again, delayed] =
         all.each_ref().map(RegisteredConnection::connection);
     serve(used_again, true);
     serve(admitted, true);
@@ -208,17 +215,55 @@ async fn longest_idle_connection_is_evicted_and_never_admitted_ones_first() {
     unused.opened();
     head.bytes_arrived();
     busy.exchange_began(Version::HTTP_11);
+    busy.set_admitted();
+    delayed.bytes_arrived();
+    delayed.exchange_began(Version::HTTP_11);
     let mut order = Vec::new();
     while connections.evict(None) {
         order.extend(evicted(&all));
         tokio::time::advance(Duration::from_millis(1)).await;
     }
-    assert_eq!(order, [1, 2, 3, 0, 5]);
+    assert_eq!(order, [1, 2, 3, 6, 0, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn buffer_that_has_grown_for_a_head_is_counted_until_it_is_parked() {
+    let connections = connections();
+    let entered = connections.register();
+    let connection = entered.connection();
+    connection.opened();
+    assert!(connection.received(50_000));
+    let held = connections.heads().in_use();
+    assert!(held > 40_000, "{held}");
+    serve(connection, true);
+    assert_eq!(connections.heads().in_use(), held);
+    connections.sweep(&limits());
+    assert_eq!(connection.directive.take(), Some(Directive::Park));
+    connection.buffers_released();
+    assert_eq!(connections.heads().in_use(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshake_is_counted_like_a_head_and_a_record_that_does_not_end_closes() {
+    let connections = connections();
+    let entered = connections.register();
+    let connection = entered.connection();
+    connection.set_tls();
+    assert!(connection.arrived_at_socket(20_000));
+    assert!(connections.heads().in_use() > 10_000);
+    connection.opened();
+    assert_eq!(connections.heads().in_use(), 0);
+    for _ in 0..10 {
+        assert!(connection.arrived_at_socket(20_000));
+        connection.bytes_arrived();
+    }
+    assert!(connection.arrived_at_socket(20_000) && !connection.arrived_at_socket(20_000));
+    assert_eq!(connection.directive.take(), Some(Directive::Abort));
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_a_connection_of_the_given_owner_is_evicted() {
-    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
+    let connections = connections();
     let all = [(); 3].map(|()| connections.register());
     let owners = [(); 2].map(|()| Owner::new(OwnerKey::Unix));
     for (registered, owner) in all.iter().zip([0, 1, 1]) {
@@ -236,7 +281,7 @@ async fn only_a_connection_of_the_given_owner_is_evicted() {
 
 #[tokio::test(start_paused = true)]
 async fn connection_used_since_the_search_is_not_evicted() {
-    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
+    let connections = connections();
     let all = [(); 3].map(|()| connections.register());
     for registered in &all {
         serve(registered.connection(), true);
@@ -262,7 +307,7 @@ async fn connection_without_an_admitted_request_idles_ten_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn connection_that_waits_longest_for_its_caller_is_evicted_whatever_it_transfers() {
-    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
+    let connections = connections();
     let all = [(); 4].map(|()| connections.register());
     let [slow, stalled, other, brief] = all.each_ref().map(RegisteredConnection::connection);
     let [one, another] = [1, 2].map(|number| OwnerKey::at(Some([10, 0, 0, number].into())));
@@ -292,7 +337,7 @@ async fn connection_that_waits_longest_for_its_caller_is_evicted_whatever_it_tra
 
 #[tokio::test(start_paused = true)]
 async fn connection_with_an_arriving_request_is_not_drained() {
-    let connections = Connections::new(Resource::new(ResourceKind::HeadBytes));
+    let connections = connections();
     let all = [(); 4].map(|()| connections.register());
     let [new, partial, used, http2] = all.each_ref().map(RegisteredConnection::connection);
     for connection in [new, partial, used, http2] {

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use http::Request;
 
+use crate::harness::pki::{TestCa, TlsFiles};
 use crate::harness::{Gateway, OK, Upstream, Wire, get, wait_until, within_timeout};
 
 /// Bytes of one head; 16 MiB are permitted for all, without 8 KiB of each.
@@ -67,6 +68,37 @@ async fn http2_unfinished_header_blocks_are_bounded_in_total() {
         bytes.extend_from_slice(&block);
     }
     assert_heads_are_bounded(&bytes).await;
+}
+
+#[tokio::test]
+async fn tls_unfinished_handshakes_are_bounded_in_total() {
+    let authority = TestCa::new("ca");
+    let files = TlsFiles::new(&authority.issue("gateway", &["localhost"]));
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&files.toml(""))
+        .start()
+        .await;
+    // Records with the first part of a ClientHello of 65,000 bytes.
+    let mut hello = b"\x01\x00\xfd\xe8\x03\x03".to_vec();
+    hello.resize(HEAD, b'r');
+    let records = hello.chunks(15_000).flat_map(|part| {
+        let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+        [b"\x16\x03\x01", &length[..], part].concat()
+    });
+    let wires = half_heads(&gateway, &records.collect::<Vec<u8>>()).await;
+    let connections = gateway.app().connections();
+    wait_until("the excess is closed", || async {
+        connections.total() <= MAX_HEADS
+    })
+    .await;
+    assert!(connections.total() > MAX_HEADS / 2);
+    let (mut caller, _) = gateway.connect_tls(&authority.pem(), &["http/1.1"]).await;
+    caller.write(get("/")).await;
+    assert_eq!(caller.response().await.status(), 200);
+    drop(wires);
+    let heads = &gateway.app().shared().head_bytes;
+    wait_until("the bytes are free", || async { heads.in_use() == 0 }).await;
 }
 
 /// Each may buffer 128 KiB (a window, and what is read ahead or kept for a replay) of one owner's
