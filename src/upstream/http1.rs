@@ -76,9 +76,10 @@ impl Http1 {
     /// Starts the idle time, which ends at the latest when the upstream closes the connection.
     pub(super) fn begin_idle(&mut self) {
         self.idle_since = None;
-        self.idle_until = self
-            .keep_alive
-            .map(|timeout| Instant::now() + timeout.saturating_sub(KEEP_ALIVE_MARGIN));
+        self.idle_until = self.keep_alive.and_then(|timeout| {
+            // The upstream may announce more than a clock can represent.
+            Instant::now().checked_add(timeout.saturating_sub(KEEP_ALIVE_MARGIN))
+        });
     }
 
     /// Returns `true` if the upstream has announced to close the idle connection about now.

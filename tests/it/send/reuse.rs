@@ -113,3 +113,22 @@ async fn requests_whose_body_has_a_meaning_share_a_connection() {
     }
     assert_eq!(upstream.connections(), 1);
 }
+
+#[tokio::test]
+async fn connection_is_reused_whatever_keep_alive_timeout_it_announces() {
+    for seconds in ["5", "9223372036854775807", "18446744073709551615"] {
+        let response = format!(
+            "HTTP/1.1 200 OK\r\nKeep-Alive: timeout={seconds}\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        let upstream = Upstream::responding(response).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        for _ in 0..2 {
+            let response = gateway.raw(get("/")).await;
+            assert_eq!(
+                (response.status(), upstream.connections()),
+                (200, 1),
+                "{seconds}"
+            );
+        }
+    }
+}

@@ -14,6 +14,9 @@ pub const SLICE: usize = 64 * 1024;
 /// Input buffer of a `br` decoder in bytes.
 const BROTLI_INPUT: usize = 16 * 1024;
 
+/// Maximum number of gzip members in a row without content. Each costs time, but yields nothing.
+const MAX_EMPTY_MEMBERS: usize = 16;
+
 /// A streaming decoder: push a piece, pull until `None`, push the next.
 pub struct ContentDecoder {
     format: FormatDecoder,
@@ -22,10 +25,17 @@ pub struct ContentDecoder {
     ended: bool,
 }
 
+/// The members of a gzip body (RFC 1952 section 2.2).
+struct Members {
+    /// Decodes one member; the next needs another decoder.
+    decoder: GzDecoder<Source>,
+    /// Members that ended since the last content.
+    ended: usize,
+}
+
 /// A decoder that reads from a [`Source`] and can resume after `WouldBlock`.
 enum FormatDecoder {
-    /// One member; the next needs another decoder.
-    Gzip(GzDecoder<Source>),
+    Gzip(Members),
     /// Zeros after the last gzip member.
     Padding(Source),
     Zlib(ZlibDecoder<Source>),
@@ -38,7 +48,10 @@ impl ContentDecoder {
     pub fn new(format: CodingFormat) -> Self {
         let source = Source::default();
         let format = match format {
-            CodingFormat::Gzip => FormatDecoder::Gzip(GzDecoder::new(source)),
+            CodingFormat::Gzip => FormatDecoder::Gzip(Members {
+                decoder: GzDecoder::new(source),
+                ended: 0,
+            }),
             CodingFormat::Zlib => FormatDecoder::Zlib(ZlibDecoder::new(source)),
             CodingFormat::Deflate => FormatDecoder::Deflate(DeflateDecoder::new(source)),
             CodingFormat::Brotli => {
@@ -107,7 +120,7 @@ impl ContentDecoder {
 impl FormatDecoder {
     fn source(&mut self) -> &mut Source {
         match self {
-            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Gzip(members) => members.decoder.get_mut(),
             Self::Padding(source) => source,
             Self::Zlib(decoder) => decoder.get_mut(),
             Self::Deflate(decoder) => decoder.get_mut(),
@@ -117,9 +130,14 @@ impl FormatDecoder {
 
     fn read(&mut self, slice: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Gzip(decoder) => match decoder.read(slice)? {
-                0 => self.read_after_member(slice),
-                length => Ok(length),
+            Self::Gzip(members) => match members.read(slice)? {
+                Some(length) => Ok(length),
+                None => {
+                    let mut source = std::mem::take(members.decoder.get_mut());
+                    let skipped = source.skip_zeros();
+                    *self = Self::Padding(source);
+                    skipped.map(|()| 0)
+                }
             },
             Self::Padding(source) => source.skip_zeros().map(|()| 0),
             Self::Zlib(decoder) => decoder.read(slice),
@@ -129,20 +147,29 @@ impl FormatDecoder {
     }
 }
 
-impl FormatDecoder {
-    /// Continues after a gzip member: with the next one (RFC 1952 section 2.2), or with zeros up to
-    /// the end, which some servers add and gzip(1) and browsers ignore.
-    fn read_after_member(&mut self, slice: &mut [u8]) -> io::Result<usize> {
-        let Some(&next) = self.source().fill_buf()?.first() else {
-            return Ok(0);
-        };
-        let source = std::mem::take(self.source());
-        *self = if next == 0 {
-            Self::Padding(source)
-        } else {
-            Self::Gzip(GzDecoder::new(source))
-        };
-        self.read(slice)
+impl Members {
+    /// Returns the length of the next content, 0 at the end of the body, or `None` before zeros, which
+    /// some servers add up to the end and gzip(1) and browsers ignore.
+    fn read(&mut self, slice: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            let length = self.decoder.read(slice)?;
+            if length > 0 {
+                self.ended = 0;
+                return Ok(Some(length));
+            }
+            match self.decoder.get_mut().fill_buf()?.first() {
+                None => return Ok(Some(0)),
+                Some(0) => return Ok(None),
+                Some(_) => {}
+            }
+            self.ended += 1;
+            if self.ended > MAX_EMPTY_MEMBERS {
+                let error = "too many gzip members without content";
+                return Err(io::Error::new(ErrorKind::InvalidData, error));
+            }
+            let source = std::mem::take(self.decoder.get_mut());
+            self.decoder = GzDecoder::new(source);
+        }
     }
 }
 

@@ -162,3 +162,22 @@ proptest! {
         let _ = decode(format, &bytes, size);
     }
 }
+
+#[test]
+fn rfc1952_2_2_members_without_content_are_decoded_up_to_a_bound() {
+    let empty = encode(CodingFormat::Gzip, b"");
+    let content = encode(CodingFormat::Gzip, b"x");
+    let few = [empty.repeat(15), content.clone()].concat().repeat(3);
+    let trailing = [content, empty.repeat(16)].concat();
+    // One piece of this would recurse 50,000 times.
+    let many = empty.repeat(50_000);
+    for size in [1, 20, usize::MAX] {
+        assert_eq!(decode(CodingFormat::Gzip, &few, size).unwrap(), b"xxx");
+        assert_eq!(decode(CodingFormat::Gzip, &trailing, size).unwrap(), b"x");
+        let decoded = decode(CodingFormat::Gzip, &many, size);
+        assert!(
+            matches!(decoded, Err(CodingError::Invalid(_))),
+            "{decoded:?}"
+        );
+    }
+}

@@ -15,8 +15,8 @@ pub(super) struct Output {
 
 struct Held {
     link: Bytes,
-    following: Vec<Bytes>,
-    length: usize,
+    /// Copied, because a piece of one byte may be a slice of a large buffer.
+    following: Vec<u8>,
 }
 
 impl Output {
@@ -28,10 +28,11 @@ impl Output {
             self.ready.push_back(piece);
             return;
         };
-        held.length += piece.len();
-        held.following.push(piece);
-        if held.length > MAX_LINK {
+        if held.link.len() + held.following.len() + piece.len() > MAX_LINK {
             self.release();
+            self.ready.push_back(piece);
+        } else {
+            held.following.extend_from_slice(&piece);
         }
     }
 
@@ -39,7 +40,6 @@ impl Output {
     pub(super) fn hold(&mut self, link: Bytes) {
         self.release();
         self.held = Some(Held {
-            length: link.len(),
             link,
             following: Vec::new(),
         });
@@ -53,9 +53,10 @@ impl Output {
     /// Releases held-back pieces with `pieces` in place of the link.
     pub(super) fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>) {
         if let Some(held) = self.held.take() {
+            let following = Bytes::from(held.following);
+            let released = pieces.into_iter().chain([following]);
             self.ready
-                .extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
-            self.ready.extend(held.following);
+                .extend(released.filter(|piece| !piece.is_empty()));
         }
     }
 

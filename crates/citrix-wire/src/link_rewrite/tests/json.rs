@@ -265,3 +265,21 @@ fn only_links_are_held_back() {
     assert_eq!(output(r#"tion":"https://api.cl"#), r#"tion":""#);
     assert_eq!(output(r#"oud.com/","x"#), r#"https://gw.example.net/","x"#);
 }
+
+#[test]
+fn held_back_pieces_do_not_hold_their_buffers() {
+    let mut rewriter = JsonRewriter::new(links());
+    let large = |text: &str| {
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        buffer.extend_from_slice(text.as_bytes());
+        Bytes::from(buffer)
+    };
+    rewriter.push(&large(r#"{"Headers":[{"Value":"x","a":""#));
+    while rewriter.pull().is_some() {}
+    for _ in 0..MAX_LINK - 10 {
+        let piece = large("y");
+        rewriter.push(&piece);
+        assert!(rewriter.pull().is_none(), "held back");
+        assert!(piece.is_unique());
+    }
+}
