@@ -1,5 +1,7 @@
 //! The closed set of failures, and the only place where a failure becomes a response.
 
+pub mod chain;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -248,7 +250,7 @@ impl Failure {
             if !text.is_empty() {
                 text.push_str(": ");
             }
-            text.push_str(&cause.to_string());
+            text.push_str(&chain::text(cause));
             next = cause.source();
         }
         text

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use reqwest::{Client, redirect};
 
 use crate::callers::credentials::X_API_KEY;
-use crate::upstream::control_plane::sources;
+use crate::error::chain::sources;
 
 /// Container runtimes allow more time for a health check.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Exchange;
+use crate::error::chain;
 use crate::exchange::body::ForwardedBody;
 use crate::inbound::connection::caller_time::{CallerTime, KeepsPermit, TimedWait};
 use crate::observe::summary::End;
 use crate::upstream::body::ResponseBodyError;
-use crate::upstream::control_plane::sources;
 
 /// A response body that closes the record of its exchange when it ends or is dropped.
 pub struct CallerResponseBody {
@@ -96,7 +96,7 @@ impl Body for CallerResponseBody {
                 this.wait = this.exchange.wait_for_reader();
             }
             Some(Err(error)) => {
-                let causes: Vec<_> = sources(error).map(ToString::to_string).collect();
+                let causes: Vec<_> = chain::sources(error).map(chain::text).collect();
                 this.exchange.response.cause = causes.join(": ");
                 this.exchange.close(End::Truncated);
             }

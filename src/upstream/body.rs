@@ -24,6 +24,9 @@ const MAX_DISCARDED: u64 = 64 * 1024;
 /// Timeout for reading it.
 const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Timeout for the end of an HTTP/2 stream whose bytes have all arrived. Such a stream holds no permit.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Maximum number of frames that are peeked at, some of which may be empty.
 const MAX_PEEKED_FRAMES: usize = 64;
 
@@ -149,11 +152,7 @@ impl ResponseBody {
             // All bytes have arrived, but not the empty frame that ends the stream; dropping it now
             // would reset it.
             (None, Some(inner)) if !inner.is_end_stream() => {
-                drop(tokio::task::spawn_local(read_end(
-                    inner,
-                    self.idle_limit,
-                    pool,
-                )));
+                drop(tokio::task::spawn_local(read_end(inner, pool)));
             }
             _ => {}
         }
@@ -216,10 +215,10 @@ async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, poo
 }
 
 /// Waits for the end of an HTTP/2 stream whose bytes have all arrived.
-async fn read_end(mut inner: ResponseSource, limit: Duration, pool: PoolHandle) {
+async fn read_end(mut inner: ResponseSource, pool: PoolHandle) {
     let end = poll_fn(|cx| inner.poll_frame(cx).map(drop));
     // On a timeout or error the stream is reset. The caller has the response.
-    let _ = timeout(limit, end).await;
+    let _ = timeout(END_TIMEOUT, end).await;
     drop(pool);
 }
 

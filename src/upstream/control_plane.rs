@@ -5,7 +5,6 @@
 //! secret to a host that is not configured.
 
 use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use rustls::pki_types::ServerName;
 use secrecy::zeroize::Zeroizing;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::error::chain;
 use crate::upstream::dial::tunnel::PRODUCT;
 use crate::upstream::dial::{ConnectError, DialConfig, DialTarget, UpstreamIo, dial};
 use citrix_wire::citrix::headers::{
@@ -242,29 +242,9 @@ pub fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
     .cloned()
 }
 
-/// Returns an error and its sources, including the error that an `io::Error` wraps, which its
-/// `source` skips.
-pub fn sources<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(
-        Some(error),
-        |&current: &&'a (dyn Error + 'static)| match current
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-            None => current.source(),
-        },
-    )
-}
-
 /// Returns the innermost source for the log, with the egress proxy if the error is its.
 pub fn root_cause(error: &SendError) -> String {
-    let innermost = sources(error)
-        .last()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let innermost = chain::innermost(error);
     match error {
         SendError::Connect(ConnectError::Proxy(proxy)) if proxy.source().is_some() => {
             format!("{proxy}: {innermost}")

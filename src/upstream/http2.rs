@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{Builder, Connection, SendRequest};
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use http::uri::Authority;
 use http::{Request, Response};
@@ -28,6 +28,7 @@ use self::traffic::{Recorded, Silence, Watchdog};
 use self::upload::Upload;
 use super::head_limit;
 use super::{AttemptError, UnsentBody};
+use crate::error::chain;
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::ConnectError;
 
@@ -43,8 +44,15 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// connection. Several times `head_limit`, since `h2` also limits the number of CONTINUATION frames
 /// by it.
 const MAX_DECODED_HEAD: u32 = 1024 * 1024;
+/// Maximum number of interim responses (1xx) to one request.
+const MAX_INTERIM: u32 = 32;
 /// Timeout for the upstream's first SETTINGS frame, without which its stream limit is unknown.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// More than [`MAX_INTERIM`] interim responses.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MAX_INTERIM} interim responses")]
+struct TooManyInterim;
 
 /// A connection that carries many exchanges.
 #[derive(Clone)]
@@ -73,10 +81,7 @@ impl Http2 {
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let traffic = Traffic::new();
-        let recorded = Recorded {
-            io,
-            traffic: Rc::clone(&traffic),
-        };
+        let recorded = Recorded::new(io, Rc::clone(&traffic));
         let (sender, mut connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -156,7 +161,15 @@ impl Http2 {
     }
 }
 
-/// Drives a connection until it ends or is silent for too long. Dropping it then fails its streams.
+/// The end of a connection.
+enum ConnectionEnd {
+    Closed(Result<(), h2::Error>),
+    Silent,
+    Flooded,
+}
+
+/// Drives a connection until it ends, is silent for too long or sends frames only. Dropping it then fails its
+/// streams.
 async fn run<T>(
     mut connection: Connection<Recorded<T>, Bytes>,
     traffic: Rc<Traffic>,
@@ -164,27 +177,37 @@ async fn run<T>(
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut watchdog = Watchdog::new(traffic, connection.ping_pong());
+    let mut watchdog = Watchdog::new(Rc::clone(&traffic), connection.ping_pong());
     let ended = poll_fn(|cx| {
         loop {
             // First, because the thread may have been late to read.
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(Some(ended));
+                return Poll::Ready(ConnectionEnd::Closed(ended));
+            }
+            if traffic.is_flooded() {
+                return Poll::Ready(ConnectionEnd::Flooded);
             }
             match watchdog.poll_silent(cx) {
                 Poll::Ready(Silence::Pinged) => {}
-                Poll::Ready(Silence::TooLong) => return Poll::Ready(None),
+                Poll::Ready(Silence::TooLong) => return Poll::Ready(ConnectionEnd::Silent),
                 Poll::Pending => return Poll::Pending,
             }
         }
     });
     match ended.await {
-        None => tracing::warn!(
+        ConnectionEnd::Silent => tracing::warn!(
             %upstream,
             "upstream HTTP/2 connection silent while requests wait, PING included; abandoned"
         ),
-        Some(Err(error)) => tracing::debug!(%upstream, %error, "upstream HTTP/2 connection failed"),
-        Some(Ok(())) => {}
+        ConnectionEnd::Flooded => tracing::warn!(
+            %upstream,
+            "upstream HTTP/2 connection sends frames without a response; abandoned"
+        ),
+        ConnectionEnd::Closed(Err(error)) => {
+            let error = chain::text(&error);
+            tracing::debug!(%upstream, error, "upstream HTTP/2 connection failed");
+        }
+        ConnectionEnd::Closed(Ok(())) => {}
     }
 }
 
@@ -212,7 +235,7 @@ impl Http2Stream {
         let sent = self
             .sender
             .send_request(Request::from_parts(head, ()), body.is_end_stream());
-        let (mut response, stream) = match sent {
+        let (response, stream) = match sent {
             Ok(sent) => sent,
             Err(error) => {
                 return Err(AttemptError::Unprocessed {
@@ -222,19 +245,7 @@ impl Http2Stream {
             }
         };
         let mut upload = (!body.is_end_stream()).then(|| Upload::new(body, stream));
-        let mut sending = upload.is_some();
-        let head = poll_fn(|cx| {
-            if let Some(upload) = upload.as_mut().filter(|_| sending)
-                && let Poll::Ready(sent) = upload.poll_send(cx)
-            {
-                sending = false;
-                if let Err(fault) = sent {
-                    return Poll::Ready(Err(AttemptError::Broken(fault)));
-                }
-            }
-            pin!(&mut response).poll(cx).map(Ok)
-        })
-        .await?;
+        let (head, sending) = wait_for_head(response, upload.as_mut()).await?;
         match head {
             Ok(response) => self.respond(response, upload.filter(|_| sending), idle_timeout),
             Err(error) => {
@@ -258,6 +269,7 @@ impl Http2Stream {
         upload: Option<Upload>,
         idle_timeout: Duration,
     ) -> Result<Response<Http2Body>, AttemptError> {
+        self.traffic.response_progressed();
         if head_limit::check(response.headers()).is_err() {
             self.responded = true;
             return Err(AttemptError::HeadTooLarge);
@@ -268,6 +280,34 @@ impl Http2Stream {
         let body = Http2Body::new(receive, &head.headers, upload, self);
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// Sends the request body and waits for the response head. Also returns whether some of the body is left.
+async fn wait_for_head(
+    mut response: ResponseFuture,
+    mut upload: Option<&mut Upload>,
+) -> Result<(Result<Response<RecvStream>, h2::Error>, bool), AttemptError> {
+    let mut interim = 0;
+    poll_fn(|cx| {
+        if let Some(sending) = &mut upload
+            && let Poll::Ready(sent) = sending.poll_send(cx)
+        {
+            upload = None;
+            if let Err(fault) = sent {
+                return Poll::Ready(Err(AttemptError::Broken(fault)));
+            }
+        }
+        // Each is dropped as it arrives; together they could fill the memory.
+        while let Poll::Ready(Some(Ok(_))) = response.poll_informational(cx) {
+            interim += 1;
+            if interim > MAX_INTERIM {
+                return Poll::Ready(Err(AttemptError::Broken(TooManyInterim.into())));
+            }
+        }
+        let head = pin!(&mut response).poll(cx);
+        head.map(|head| Ok((head, upload.is_some())))
+    })
+    .await
 }
 
 impl Drop for Http2Stream {

@@ -11,7 +11,7 @@ use super::certificate;
 use super::check::{Check, CheckKind, CheckState};
 use super::endpoint::Endpoint;
 use crate::config::{ConnectProxy, UpstreamSettings};
-use crate::upstream::control_plane::sources;
+use crate::error::chain;
 use crate::upstream::dial::{self, DialConfig, DialTarget, EgressProxyFault, tunnel};
 use crate::upstream::tls::Verifiers;
 
@@ -231,9 +231,9 @@ async fn open_egress(
 
 /// Returns the innermost source of an error.
 fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    sources(error)
+    chain::sources(error)
         .skip(1)
         .last()
-        .map(|cause| format!(": {cause}"))
+        .map(|cause| format!(": {}", chain::text(cause)))
         .unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use http::Uri;
 use http::uri::Scheme;
 
 use crate::config::UpstreamUrl;
-use crate::upstream::control_plane::sources;
+use crate::error::chain;
 
 /// Host, port, and whether TLS is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +49,7 @@ impl fmt::Display for Endpoint {
 
 /// Returns the text of the innermost source of a system or TLS error.
 pub(super) fn innermost(error: &io::Error) -> String {
-    sources(error)
-        .last()
-        .map(ToString::to_string)
-        .unwrap_or_default()
+    chain::innermost(error)
 }
 
 #[cfg(test)]

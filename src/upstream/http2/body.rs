@@ -67,6 +67,7 @@ impl Http2Body {
         if !self.data_ended {
             match ready!(self.receive.poll_data(cx)) {
                 Some(Ok(data)) => {
+                    self.stream.traffic.response_progressed();
                     // Fails only if more is released than was received.
                     let _ = self.receive.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(Ok(Frame::data(data))));

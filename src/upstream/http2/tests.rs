@@ -1,6 +1,6 @@
 use std::cell::Cell;
 
-use testkit::http2::{HEADERS, Http2Wire, MAX_CONCURRENT_STREAMS, PING};
+use testkit::http2::{GOAWAY, HEADERS, Http2Wire, MAX_CONCURRENT_STREAMS, PING};
 use tokio::io::duplex;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
@@ -131,6 +131,96 @@ async fn streams_are_counted_against_the_limit_of_the_upstream() {
         assert!(connection.has_capacity());
         let _waiting = connection.stream();
         assert!(!connection.has_capacity());
+    })
+    .await;
+}
+
+/// A frame of an unknown type, which is ignored.
+const UNKNOWN: u8 = 0xfa;
+const FRAME: [u8; 16 * 1024] = [0; 16 * 1024];
+
+#[tokio::test(start_paused = true)]
+async fn rfc9110_15_2_interim_responses_are_dropped_up_to_a_bound() {
+    locally(async {
+        for (count, expected) in [(32, true), (33, false)] {
+            let (mut connection, mut wire) = open(&[]).await;
+            let serve = async {
+                let stream = wire.head().await;
+                for _ in 0..count {
+                    wire.write_fields(stream, &[(":status", "103")], 0).await;
+                }
+                wire.respond(stream, "{}").await;
+            };
+            let (response, ()) = tokio::join!(get(&mut connection), serve);
+            assert_eq!(response.is_ok(), expected, "{count}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_sends_frames_but_no_response_is_abandoned() {
+    locally(async {
+        let (mut connection, mut wire) = open(&[]).await;
+        let flood = async {
+            wire.head().await;
+            for _ in 0..=traffic::MAX_OVERHEAD / FRAME.len() as u64 {
+                wire.write(UNKNOWN, 0, 0, &FRAME).await;
+            }
+        };
+        let (response, ()) = tokio::join!(get(&mut connection), flood);
+        assert!(matches!(response, Err(AttemptError::Broken(_))));
+        assert!(!connection.is_alive());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_tasks_run_while_frames_arrive() {
+    locally(async {
+        let (_connection, mut wire) = open(&[]).await;
+        let runs = Rc::new(Cell::new(0));
+        let count = Rc::clone(&runs);
+        // As much as the pipe holds, so that the connection finds all of it at once.
+        for _ in 0..60 {
+            wire.write(UNKNOWN, 0, 0, &FRAME).await;
+        }
+        spawn_local(async move {
+            loop {
+                count.set(count.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        let before = runs.get();
+        wire.write(PING, 0, 0, &[0; 8]).await;
+        while wire.frame().await.is_some_and(|frame| frame.kind != PING) {}
+        let during = runs.get() - before;
+        assert!(during >= 60 * FRAME.len() / traffic::MAX_BURST, "{during}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn debug_data_of_goaway_is_no_part_of_the_error() {
+    locally(async {
+        let (mut connection, mut wire) = open(&[]).await;
+        let serve = async {
+            let stream = wire.head().await;
+            let mut payload = [0_u32.to_be_bytes(), 2_u32.to_be_bytes()].concat();
+            wire.write_fields(stream, &[(":status", "200")], 0).await;
+            payload.extend_from_slice(b"CwsAuth Bearer=secret");
+            wire.write(GOAWAY, 0, 0, &payload).await;
+        };
+        let (response, ()) = tokio::join!(get(&mut connection), serve);
+        let mut body = response.unwrap().into_body();
+        let error = poll_fn(|cx| body.poll_frame(cx))
+            .await
+            .unwrap()
+            .unwrap_err();
+        let error = &*error as &(dyn std::error::Error + 'static);
+        assert!(error.to_string().contains("secret"), "{error}");
+        let texts: Vec<_> = chain::sources(error).map(chain::text).collect();
+        assert!(!texts.concat().contains("secret"), "{texts:?}");
     })
     .await;
 }

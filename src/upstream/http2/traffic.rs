@@ -4,20 +4,28 @@
 //! carries; an HTTP/2 connection would fail all of its requests, and each that follows.
 
 use std::cell::Cell;
+use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Silence, while requests wait, after which a PING is sent.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// Silence after the PING after which the connection is abandoned.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes without part of a response after which the connection is abandoned. Four times the window, which
+/// limits what may arrive of responses that nothing reads.
+pub(super) const MAX_OVERHEAD: u64 = 4 * super::CONNECTION_WINDOW as u64;
+/// Bytes after which the connection lets other tasks run: those of an upstream that sends frames
+/// without end would wait, and what the frames leave would accumulate.
+pub(super) const MAX_BURST: usize = 64 * 1024;
 
 /// The traffic of one connection, shared by its streams and its task.
 pub struct Traffic {
@@ -31,6 +39,8 @@ pub struct Traffic {
     pub(super) heard: Cell<bool>,
     /// Bytes sent.
     pub(super) written: Cell<u64>,
+    /// Bytes received since the last part of a response.
+    overhead: Cell<u64>,
     /// Time since which a request waits and nothing was received. Requests whose callers leave
     /// continue to count, because nothing shows that they were received.
     silent_since: Cell<Option<Instant>>,
@@ -46,6 +56,7 @@ impl Traffic {
             streams: Cell::new(0),
             heard: Cell::new(false),
             written: Cell::new(0),
+            overhead: Cell::new(0),
             silent_since: Cell::new(None),
             pinged: Cell::new(None),
         })
@@ -66,7 +77,18 @@ impl Traffic {
         }
     }
 
-    fn received(&self) {
+    /// Records part of a response: its head, or data.
+    pub(super) fn response_progressed(&self) {
+        self.overhead.set(0);
+    }
+
+    /// Returns `true` if the upstream sends frames, but no response.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.overhead.get() > MAX_OVERHEAD
+    }
+
+    fn received(&self, bytes: usize) {
+        self.overhead.set(self.overhead.get() + bytes as u64);
         self.heard.set(true);
         self.pinged.set(None);
         self.silent_since
@@ -142,11 +164,21 @@ impl Watchdog {
 
 /// A byte stream that records its traffic.
 pub(super) struct Recorded<T> {
-    pub(super) io: T,
-    pub(super) traffic: Rc<Traffic>,
+    io: T,
+    traffic: Rc<Traffic>,
+    /// Bytes received since other tasks ran.
+    burst: usize,
 }
 
 impl<T> Recorded<T> {
+    pub(super) fn new(io: T, traffic: Rc<Traffic>) -> Self {
+        Self {
+            io,
+            traffic,
+            burst: 0,
+        }
+    }
+
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &result {
             let written = &self.traffic.written;
@@ -162,10 +194,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Recorded<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.burst >= MAX_BURST {
+            self.burst = 0;
+            return pin!(yield_now()).poll(cx).map(Ok);
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.traffic.received();
+        let bytes = buf.filled().len() - before;
+        if bytes > 0 {
+            self.burst += bytes;
+            self.traffic.received(bytes);
         }
         polled
     }
