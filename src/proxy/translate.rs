@@ -6,8 +6,8 @@
 
 mod links;
 
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, Response, Version};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
+use http::{HeaderValue, Response, StatusCode, Version};
 
 use super::send::Sent;
 use crate::error::{Failure, Reason};
@@ -35,11 +35,9 @@ pub fn translate(
         token,
         redirected_to,
     } = sent;
-    if response.status().is_informational() {
-        let detail = format!(
-            "unexpected response {} from the upstream",
-            response.status()
-        );
+    let status = response.status();
+    if status.is_informational() {
+        let detail = format!("unexpected response {status} from the upstream");
         return Err(Failure::new(Reason::UpstreamBroken, detail));
     }
     // The version is of one connection (RFC 9110 section 6.2). With the upstream's, hyper would
@@ -48,6 +46,10 @@ pub fn translate(
     let headers = response.headers_mut();
     response_framing::normalize(headers)
         .map_err(|fault| Failure::new(Reason::UpstreamBroken, fault.to_string()))?;
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110 section 8.6.
+        headers.remove(CONTENT_LENGTH);
+    }
     hop_by_hop::remove_with(headers, is_upstream_only);
     token.remove_echoes(headers);
     exchange.set_sent_token(token);

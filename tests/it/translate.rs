@@ -46,7 +46,11 @@ async fn rfc9110_7_6_1_hop_by_hop_and_nominated_response_fields_are_stripped() {
 /// Fields that hold for Citrix's host name, or that only the gateway sends.
 const UPSTREAM_ONLY: &str = "Strict-Transport-Security: max-age=31536000\r\n\
     Public-Key-Pins: pin-sha256=\"x\"; max-age=1\r\nExpect-CT: max-age=1\r\nNEL: {}\r\n\
-    Report-To: {}\r\nAlt-Svc: h3=\":443\"\r\nX-Proxy-Error: token_unavailable\r\n";
+    Report-To: {}\r\nAlt-Svc: h3=\":443\"\r\nX-Proxy-Error: token_unavailable\r\n\
+    X-Proxy-Other: x\r\nClear-Site-Data: \"*\"\r\nService-Worker-Allowed: /\r\n\
+    Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n\
+    Access-Control-Expose-Headers: *\r\nReporting-Endpoints: d=\"https://evil.example\"\r\n\
+    Origin-Agent-Cluster: ?1\r\nAccept-CH: DPR\r\nCritical-CH: DPR\r\nSet-Login: logged-out\r\n";
 
 #[tokio::test]
 async fn policies_for_the_upstream_host_and_gateway_fields_are_stripped() {
@@ -267,6 +271,28 @@ async fn rfc9110_8_6_equal_content_lengths_become_one() {
                 .unwrap(),
             "{}"
         );
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_8_6_response_204_has_no_content_length() {
+    for length in ["0", "6"] {
+        let response = format!("HTTP/1.1 204 No Content\r\nContent-Length: {length}\r\n\r\n");
+        let upstream = Upstream::responding(response).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let mut http2 = gateway.http2().await;
+        for method in ["GET", "HEAD", "DELETE"] {
+            let (head, _) = gateway.raw_head(get("/").replace("GET", method)).await;
+            assert!(!head.has("content-length"), "{method} {length}");
+            let request = Request::builder().method(method).uri(gateway.url("/"));
+            let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+            let response = within_timeout(response).await.unwrap();
+            assert_eq!(response.status(), 204);
+            assert!(
+                !response.headers().contains_key("content-length"),
+                "{method} {length}"
+            );
+        }
     }
 }
 

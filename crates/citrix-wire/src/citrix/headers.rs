@@ -95,20 +95,27 @@ pub fn remove_empty(headers: &mut HeaderMap, name: &HeaderName) -> bool {
 }
 
 /// Returns `true` if a field of Citrix's response is not forwarded to the caller (interface §4.2):
-/// policies that hold for Citrix's host name, not for the gateway's, and fields of the gateway.
+/// policies that hold for all of Citrix's host name, not for the gateway's, which several upstreams
+/// share; permissions for pages of other sites; and fields of the gateway.
 pub fn is_upstream_only(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "alt-svc"
+        "accept-ch"
+            | "alt-svc"
+            | "clear-site-data"
+            | "critical-ch"
             | "expect-ct"
             | "nel"
+            | "origin-agent-cluster"
             | "public-key-pins"
             | "public-key-pins-report-only"
             | "report-to"
+            | "reporting-endpoints"
+            | "service-worker-allowed"
+            | "set-login"
             | "strict-transport-security"
-            | "x-proxy-error"
-            | "x-proxy-request-id"
-    )
+    ) || name.as_str().starts_with("access-control-")
+        || name.as_str().starts_with("x-proxy-")
 }
 
 /// Removes trailer fields of a response that would not be forwarded unchanged as header fields, or
