@@ -94,18 +94,24 @@ impl RetryBudget {
             Some(hint) => hint.max(MIN_WAIT),
             None => MIN_WAIT * 2_u32.pow(before.min(max_doublings)),
         };
-        let left = self.left(allowance);
-        if allowance == Allowance::Retry || before == 0 || wait > left {
+        if allowance == Allowance::Retry || before == 0 {
             return wait;
         }
-        wait.mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0))
-            .min(left)
+        let rest = self.left(allowance).saturating_sub(wait);
+        wait + wait
+            .mul_f64(JITTER)
+            .min(rest)
+            .mul_f64(random.clamp(0.0, 1.0))
     }
 
     /// Returns `true` if the request may wait for `wait` and be sent again.
     pub(super) fn permits(&self, allowance: Allowance, wait: Duration) -> bool {
-        let is_last = allowance == Allowance::Retry && self.retries >= MAX_TRIES;
-        !is_last && wait <= self.left(allowance)
+        let left = self.left(allowance);
+        match allowance {
+            Allowance::Retry => self.retries < MAX_TRIES && wait <= left,
+            // A wait for all of it would leave nothing for the next attempt.
+            Allowance::Queue => wait < left,
+        }
     }
 
     pub(super) fn left(&self, allowance: Allowance) -> Duration {
@@ -163,14 +169,14 @@ mod tests {
 
     #[test]
     fn with_a_limit_waits_for_a_429_share_the_queue_timeout() {
-        assert_eq!(waits(limited(6), Some(SECOND), 0.0), [1.0; 6]);
+        assert_eq!(waits(limited(6), Some(SECOND), 0.0), [1.0; 5]);
         // Jitter from the second wait on, within what is left.
         assert_eq!(waits(limited(6), Some(SECOND), 1.0), [1.0, 1.5, 1.5, 1.5]);
-        assert_eq!(waits(limited(4), Some(SECOND), 1.0), [1.0, 1.5, 1.5]);
+        assert_eq!(waits(limited(4), Some(SECOND), 1.0), [1.0, 1.5]);
         assert_eq!(waits(limited(12), None, 0.0), [1.0, 2.0, 4.0, 4.0]);
-        assert_eq!(waits(limited(60), Some(SECOND * 30), 0.0), [30.0, 30.0]);
+        assert_eq!(waits(limited(61), Some(SECOND * 30), 0.5), [30.0, 30.5]);
         assert_eq!(waits(limited(60), Some(SECOND * 40), 1.0), [40.0]);
-        assert_eq!(waits(limited(60), Some(SECOND * 61), 0.0), [0.0; 0]);
+        assert_eq!(waits(limited(60), Some(SECOND * 60), 0.0), [0.0; 0]);
     }
 
     #[test]
