@@ -140,6 +140,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::limit::spacing::Spacing;
 
     const ALONE: NonZeroU32 = NonZeroU32::MIN;
 
@@ -197,5 +198,62 @@ mod tests {
         );
         drop((first, second));
         assert!(limit.acquire(OwnerKey::at(None), 1, ALONE).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_waits_for_the_rest_of_its_permit_unless_it_exceeds_the_deadline() {
+        let limit = Limit::new(Quota::AtOnce(NonZeroUsize::MIN));
+        let three = NonZeroU32::new(3).unwrap();
+        let acquire = || limit.acquire(OwnerKey::Unix, 100, three).unwrap();
+        let Admission::Immediate(Some(mut permit)) = acquire() else {
+            panic!("the first permit need not rest");
+        };
+        permit.begin_use(Spacing::new(three, Duration::from_secs(60)));
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let Admission::Queued(patient) = ({
+            drop(permit);
+            acquire()
+        }) else {
+            panic!("the permit rests");
+        };
+        let Admission::Queued(next) = acquire() else {
+            panic!("the first waits with the permit");
+        };
+        let released = Instant::now();
+        let early = released + Duration::from_secs(3);
+        assert_eq!(patient.wait(early).await.unwrap_err(), WaitTimeout);
+        assert_eq!(Instant::now(), released, "it fails at once");
+        let late = released + Duration::from_secs(60);
+        let permit = next.wait(late).await.unwrap().unwrap();
+        let waited = released.elapsed().as_secs_f64();
+        assert!((4.0..12.1).contains(&waited), "{waited}");
+        drop(permit);
+        assert!(
+            matches!(acquire(), Admission::Immediate(Some(_))),
+            "it was not used"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_replicas_together_stay_within_the_rate() {
+        let three = NonZeroU32::new(3).unwrap();
+        let replicas = [(); 3].map(|()| per_second(15));
+        let until = Instant::now() + Duration::from_mins(1);
+        let poll = |limit| async move {
+            let limit: &Limit = limit;
+            let mut admitted = 0_u32;
+            while Instant::now() < until {
+                if let Admission::Queued(request) =
+                    limit.acquire(OwnerKey::Unix, 100, three).unwrap()
+                {
+                    request.wait(until + Duration::from_secs(1)).await.unwrap();
+                }
+                admitted += 1;
+            }
+            admitted
+        };
+        let counts = futures_util::future::join_all(replicas.iter().map(poll)).await;
+        let total: u32 = counts.iter().sum();
+        assert!((880..=920).contains(&total), "{counts:?}");
     }
 }

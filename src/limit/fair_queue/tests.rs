@@ -1,6 +1,7 @@
 //! Fairness, bounds, and requests that leave the queue.
 
 use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -123,6 +124,96 @@ async fn permit_of_a_dropped_waiter_passes_to_the_next() {
     let permit = third.wait(Instant::now() + LONG).await;
     assert!(permit.is_some());
     assert_eq!(counts(&queue), (1, 0));
+}
+
+/// Spacing among three replicas: a rest is one to three times as long as the use.
+fn spacing() -> Spacing {
+    Spacing::new(NonZeroU32::new(3).unwrap(), Duration::from_secs(60))
+}
+
+/// Uses a permit for a second and releases it. Returns the time of the release.
+async fn use_for_a_second(mut permit: QueuePermit) -> Instant {
+    permit.begin_use(spacing());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(permit);
+    Instant::now()
+}
+
+/// Returns the rest of a permit after its release at `released`.
+fn rest(permit: &QueuePermit, released: Instant) -> Duration {
+    permit.rests_until().unwrap() - released
+}
+
+#[tokio::test(start_paused = true)]
+async fn permit_rests_after_its_use_whether_or_not_a_request_waits() {
+    let second = Duration::from_secs(1);
+    let queue = queue(1);
+    let waiter = {
+        let permit = acquire(&queue, 1);
+        assert_eq!(permit.rests_until(), None);
+        let waiter = enqueue(&queue, 2);
+        use_for_a_second(permit).await;
+        waiter
+    };
+    let released = Instant::now();
+    let permit = waiter.wait(released + LONG).await.unwrap();
+    let first = rest(&permit, released);
+    assert!((second..=second * 3).contains(&first), "{first:?}");
+    assert_eq!(released, Instant::now(), "the waiter gets it at once");
+    tokio::time::sleep(first).await;
+    let released = use_for_a_second(permit).await;
+    let permit = acquire(&queue, 1);
+    let rest = rest(&permit, released);
+    assert!((second..=second * 3).contains(&rest), "{rest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rest_continues_when_its_request_leaves_and_ends_in_time() {
+    let queue = queue(1);
+    let released = use_for_a_second(acquire(&queue, 1)).await;
+    let first = acquire(&queue, 1);
+    let end = first.rests_until();
+    assert!(end > Some(released));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let waiter = enqueue(&queue, 2);
+    // Not used, so its rest is neither lost nor longer.
+    drop(first);
+    let second = waiter.wait(released + LONG).await.unwrap();
+    assert_eq!(second.rests_until(), end);
+    drop(second);
+    assert_eq!(acquire(&queue, 3).rests_until(), end);
+    tokio::time::sleep_until(end.unwrap()).await;
+    assert_eq!(acquire(&queue, 3).rests_until(), None);
+    assert!(queue.lock().resting.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_attempt_with_the_same_permit_restarts_its_use() {
+    let queue = queue(1);
+    let mut permit = acquire(&queue, 1);
+    permit.begin_use(spacing());
+    // The wait for a 429.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let released = use_for_a_second(permit).await;
+    assert!(rest(&acquire(&queue, 1), released) <= Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn permit_that_need_not_rest_is_used_before_one_that_must() {
+    let queue = queue(3);
+    let released = use_for_a_second(acquire(&queue, 1)).await;
+    use_for_a_second(acquire(&queue, 1)).await;
+    let ends = queue.lock().resting.clone();
+    assert_eq!(ends.len(), 2);
+    let fresh = acquire(&queue, 1);
+    assert_eq!(fresh.rests_until(), None);
+    let resting = [acquire(&queue, 1), acquire(&queue, 1)];
+    let [first, last] = resting
+        .each_ref()
+        .map(|permit| permit.rests_until().unwrap());
+    assert!(released < first && first <= last);
+    assert_eq!(counts(&queue), (3, 0));
+    assert!(queue.lock().resting.is_empty());
 }
 
 #[test]
