@@ -1,7 +1,9 @@
 //! The upstream connections of a worker. A worker is one thread, so there is no lock.
 
+mod by_owner;
+
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,17 +16,16 @@ use futures_util::future::{Shared, WeakShared};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::by_owner::Http2Connections;
 use super::http1::Http1;
 use super::http2::{Http2, Http2Stream, Traffic};
 use super::origin::Origin;
 use crate::config::{Live, UpstreamSettings as Settings};
+use crate::limit::owner::OwnerKey;
 use crate::upstream::dial::{ConnectError, dial};
 
 /// Maximum number of idle connections per origin; others are closed when they are returned.
 const MAX_IDLE: usize = 256;
-/// Maximum number of HTTP/2 connections per origin. Beyond it, requests above the upstream's stream
-/// limit wait on these, within `upstream.response_timeout`.
-const MAX_HTTP2: usize = 256;
 /// Number of shared dials a lease waits for before it dials its own connection.
 const MAX_SHARED_DIALS: usize = 16;
 
@@ -44,12 +45,12 @@ struct OriginPool {
         reason = "a connection moves between pool, lease and body; a box moves cheaply"
     )]
     idle: Vec<Box<Http1>>,
-    /// The oldest first. Another is opened when all are at the stream limit of their upstream.
-    http2: Vec<Http2>,
+    /// Another is opened when all of an owner have no capacity.
+    http2: Http2Connections,
     /// The origin last chose HTTP/1.1. Then each request without an idle connection dials its own;
-    /// otherwise one dials for all, because HTTP/2 needs few.
+    /// otherwise one dials for all of its owner, because HTTP/2 needs few.
     chose_http1: bool,
-    dialling: Option<WeakShared<SharedDial>>,
+    dialling: HashMap<OwnerKey, WeakShared<SharedDial>>,
 }
 
 type SharedDial = Pin<Box<dyn Future<Output = Result<(), Arc<ConnectError>>>>>;
@@ -113,22 +114,26 @@ impl Pool {
         f(self.origins.borrow_mut().entry(origin).or_default())
     }
 
-    /// Returns a connection to `origin`, pooled or new.
+    /// Returns a connection to `origin`, pooled or new, for a request of `owner`.
     ///
     /// # Errors
     /// When none can be opened.
-    pub async fn lease(self: &Rc<Self>, origin: &Arc<Origin>) -> Result<Lease, Arc<ConnectError>> {
+    pub async fn lease(
+        self: &Rc<Self>,
+        origin: &Arc<Origin>,
+        owner: OwnerKey,
+    ) -> Result<Lease, Arc<ConnectError>> {
         for _ in 0..MAX_SHARED_DIALS {
-            if let Some(lease) = self.reuse(origin).await {
+            if let Some(lease) = self.reuse(origin, owner).await {
                 return Ok(lease);
             }
             if self.with(origin.id, |pool| pool.chose_http1) {
-                return self.dial(origin).await;
+                return self.dial(origin, owner).await;
             }
-            self.shared_dial(origin).await?;
+            self.shared_dial(origin, owner).await?;
         }
         // Other requests took the connection each time.
-        self.dial(origin).await
+        self.dial(origin, owner).await
     }
 
     /// Returns a connection to `origin` for a request that another one failed. Pooled HTTP/1.1
@@ -139,11 +144,12 @@ impl Pool {
     pub async fn lease_another(
         self: &Rc<Self>,
         origin: &Arc<Origin>,
+        owner: OwnerKey,
     ) -> Result<Lease, Arc<ConnectError>> {
         if self.with(origin.id, |pool| pool.chose_http1) {
-            self.dial(origin).await
+            self.dial(origin, owner).await
         } else {
-            self.lease(origin).await
+            self.lease(origin, owner).await
         }
     }
 
@@ -152,11 +158,15 @@ impl Pool {
     ///
     /// # Errors
     /// When it cannot be opened.
-    async fn dial(self: &Rc<Self>, origin: &Arc<Origin>) -> Result<Lease, Arc<ConnectError>> {
+    async fn dial(
+        self: &Rc<Self>,
+        origin: &Arc<Origin>,
+        owner: OwnerKey,
+    ) -> Result<Lease, Arc<ConnectError>> {
         let (claim, opened) = oneshot::channel();
         let (this, target) = (Rc::clone(self), Arc::clone(origin));
         tokio::task::spawn_local(async move {
-            let opened = this.open(&target).await;
+            let opened = this.open(&target, owner).await;
             if let Err(Ok(PooledConnection::Http1(unclaimed))) = claim.send(opened) {
                 this.return_idle(target.id, unclaimed);
             }
@@ -179,21 +189,21 @@ impl Pool {
         }
     }
 
-    /// Returns a pooled connection to `origin` that is alive and below
+    /// Returns a pooled connection to `origin` for a request of `owner` that is alive and below
     /// `upstream.max_connection_age`.
-    pub async fn reuse(self: &Rc<Self>, origin: &Origin) -> Option<Lease> {
-        let connection = self.open_connection(origin.id).await?;
+    pub async fn reuse(self: &Rc<Self>, origin: &Origin, owner: OwnerKey) -> Option<Lease> {
+        let connection = self.open_connection(origin.id, owner).await?;
         Some(self.lend(connection, origin.id))
     }
 
-    async fn open_connection(&self, origin: u64) -> Option<PooledConnection> {
+    async fn open_connection(&self, origin: u64, owner: OwnerKey) -> Option<PooledConnection> {
         let now = self.now.get();
         let max_age = self.setting(|settings| settings.max_connection_age);
         let too_old = |born: Instant| now.saturating_duration_since(born) >= max_age;
         let http2 = self.with(origin, |pool| {
             pool.http2
-                .retain_mut(|connection| !too_old(connection.born()) && connection.is_alive());
-            pool.http2_stream()
+                .retain(|connection| !too_old(connection.born()) && connection.is_alive());
+            pool.http2.stream(owner)
         });
         if let Some(stream) = http2 {
             return Some(PooledConnection::Http2(stream));
@@ -210,7 +220,11 @@ impl Pool {
 
     /// Opens a connection. One of HTTP/2 is added to the pool, where it has a stream for the
     /// request that opens it.
-    async fn open(&self, origin: &Origin) -> Result<PooledConnection, Arc<ConnectError>> {
+    async fn open(
+        &self,
+        origin: &Origin,
+        owner: OwnerKey,
+    ) -> Result<PooledConnection, Arc<ConnectError>> {
         let limit = self.setting(|settings| settings.connect_timeout);
         let (io, http2) = dial(origin.dial_target(), &origin.dial_config, limit).await?;
         if http2 {
@@ -218,7 +232,7 @@ impl Pool {
             let stream = connection.stream();
             self.with(origin.id, |pool| {
                 pool.chose_http1 = false;
-                pool.http2.push(connection);
+                pool.http2.push(owner, connection);
             });
             Ok(PooledConnection::Http2(stream))
         } else {
@@ -227,15 +241,15 @@ impl Pool {
         }
     }
 
-    /// Returns the dial in progress, or starts one. Its connection is added to the pool.
-    fn shared_dial(self: &Rc<Self>, origin: &Arc<Origin>) -> Shared<SharedDial> {
+    /// Returns the owner's dial in progress, or starts one. Its connection is added to the pool.
+    fn shared_dial(self: &Rc<Self>, origin: &Arc<Origin>, owner: OwnerKey) -> Shared<SharedDial> {
         let in_progress = self.with(origin.id, |pool| {
-            pool.dialling.as_ref().and_then(WeakShared::upgrade)
+            pool.dialling.get(&owner).and_then(WeakShared::upgrade)
         });
         in_progress.unwrap_or_else(|| {
             let (this, target) = (Rc::clone(self), Arc::clone(origin));
             let dialling: SharedDial = Box::pin(async move {
-                if let PooledConnection::Http1(connection) = this.open(&target).await? {
+                if let PooledConnection::Http1(connection) = this.open(&target, owner).await? {
                     this.with(target.id, |pool| pool.idle.push(connection));
                 }
                 Ok(())
@@ -243,7 +257,11 @@ impl Pool {
             let shared = dialling.shared();
             // It continues if all who wait for it leave.
             tokio::task::spawn_local(shared.clone().map(drop));
-            self.with(origin.id, |pool| pool.dialling = shared.downgrade());
+            self.with(origin.id, |pool| {
+                pool.dialling.retain(|_, dial| dial.upgrade().is_some());
+                pool.dialling
+                    .extend(shared.downgrade().map(|dial| (owner, dial)));
+            });
             shared
         })
     }
@@ -271,9 +289,7 @@ impl Pool {
 
     /// Removes a connection, which closes after its last stream.
     pub(super) fn retire_http2(&self, origin: u64, connection: &Rc<Traffic>) {
-        self.with(origin, |pool| {
-            pool.http2.retain(|pooled| !pooled.carries(connection));
-        });
+        self.with(origin, |pool| pool.http2.retire(connection));
     }
 
     /// Closes idle connections that are too old, idle for too long, closed, or to an origin that is
@@ -295,7 +311,7 @@ impl Pool {
             });
             // Requests in progress have their own handle; the connection closes after the last of
             // them.
-            pool.http2.retain_mut(|connection| {
+            pool.http2.retain(|connection| {
                 now.duration_since(connection.born()) < settings.max_connection_age
                     && connection.idle_time(now) < settings.pool_idle_timeout
                     && connection.is_alive()
@@ -309,22 +325,6 @@ impl Pool {
         let idle = self.origins.borrow().values().map(idle).sum::<usize>();
         let count = |number| i64::try_from(number).unwrap_or(i64::MAX);
         (count(self.active.get()), count(idle))
-    }
-}
-
-impl OriginPool {
-    /// Returns a stream of the first connection with capacity, so that the others become idle.
-    fn http2_stream(&mut self) -> Option<Http2Stream> {
-        let with_capacity = self
-            .http2
-            .iter_mut()
-            .position(|connection| connection.has_capacity());
-        let chosen = match with_capacity {
-            Some(first) => self.http2.get_mut(first),
-            None if self.http2.len() < MAX_HTTP2 => None,
-            None => self.http2.iter_mut().min_by_key(|pooled| pooled.streams()),
-        };
-        chosen.map(Http2::stream)
     }
 }
 
@@ -361,7 +361,7 @@ mod tests {
             for chose_http1 in [false, true] {
                 let pool = Pool::new(Arc::clone(&config.live));
                 pool.with(origin.id, |of_origin| of_origin.chose_http1 = chose_http1);
-                assert!(pool.lease(&origin).now_or_never().is_none());
+                assert!(pool.lease(&origin, OwnerKey::Unix).now_or_never().is_none());
                 // The socket of the dial is connected by the system.
                 listener.accept().await.unwrap();
                 while pool.counts() != (0, 1) {

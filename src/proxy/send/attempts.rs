@@ -10,6 +10,7 @@ use super::{SendContext, Sent};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::BodyProgress;
+use crate::limit::owner::OwnerKey;
 use crate::state::{Customer, Destination};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
@@ -60,7 +61,7 @@ impl SendContext<'_> {
                 &outgoing.target,
                 &mut outgoing.headers,
             );
-            let lease = match self.lease(attempt == 1).await {
+            let lease = match self.lease(attempt == 1, exchange.owner().key()).await {
                 Ok(lease) => lease,
                 Err(error) => break NoResponse::Connect(error),
             };
@@ -116,15 +117,15 @@ impl SendContext<'_> {
     }
 
     /// Leases a connection; after the first attempt, another one.
-    async fn lease(&self, first: bool) -> Result<Lease, Arc<ConnectError>> {
+    async fn lease(&self, first: bool, owner: OwnerKey) -> Result<Lease, Arc<ConnectError>> {
         let origin = &self.destination.origin;
         // Boxed: dialling is rare and its future large.
         if !first {
-            return Box::pin(self.pool.lease_another(origin)).await;
+            return Box::pin(self.pool.lease_another(origin, owner)).await;
         }
-        match self.pool.reuse(origin).await {
+        match self.pool.reuse(origin, owner).await {
             Some(lease) => Ok(lease),
-            None => Box::pin(self.pool.lease(origin)).await,
+            None => Box::pin(self.pool.lease(origin, owner)).await,
         }
     }
 }

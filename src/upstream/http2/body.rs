@@ -20,6 +20,8 @@ pub struct Http2Body {
     length: Option<u64>,
     data_ended: bool,
     failed: bool,
+    /// The caller is still to read the last frame.
+    unread: bool,
     /// The task that sends the rest of the request.
     upload: Option<AbortHandle>,
     stream: Http2Stream,
@@ -40,6 +42,7 @@ impl Http2Body {
             receive,
             data_ended: false,
             failed: false,
+            unread: false,
             upload,
             stream,
         }
@@ -58,9 +61,17 @@ impl Http2Body {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.set_unread(false);
         let polled = ready!(self.poll_next(cx));
         self.failed |= matches!(polled, Some(Err(_)));
+        self.set_unread(matches!(polled, Some(Ok(_))));
         Poll::Ready(polled)
+    }
+
+    fn set_unread(&mut self, unread: bool) {
+        let count = &self.stream.traffic.unread;
+        count.set(count.get() + usize::from(unread) - usize::from(self.unread));
+        self.unread = unread;
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -89,6 +100,7 @@ impl Http2Body {
 
 impl Drop for Http2Body {
     fn drop(&mut self) {
+        self.set_unread(false);
         if self.receive.is_end_stream() || self.failed {
             self.stream.responded = true;
         } else if let Some(upload) = &self.upload {

@@ -35,6 +35,8 @@ pub struct Traffic {
     pub(super) used: Cell<bool>,
     /// Streams in use.
     pub(super) streams: Cell<usize>,
+    /// Responses of which the caller is still to read a part.
+    pub(super) unread: Cell<usize>,
     /// Bytes were received.
     pub(super) heard: Cell<bool>,
     /// Bytes sent.
@@ -54,6 +56,7 @@ impl Traffic {
             born: Instant::now(),
             used: Cell::new(false),
             streams: Cell::new(0),
+            unread: Cell::new(0),
             heard: Cell::new(false),
             written: Cell::new(0),
             overhead: Cell::new(0),

@@ -2,11 +2,12 @@
 //! and large heads (interface §4.2, §4.4).
 
 use testkit::http2::{
-    CANCEL, END_STREAM, Http2Upstream, Http2Wire, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS, NO_ERROR,
-    REFUSED_STREAM, RST_STREAM,
+    CANCEL, DATA, END_STREAM, Http2Upstream, Http2Wire, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS,
+    NO_ERROR, REFUSED_STREAM, RST_STREAM,
 };
 
-use crate::harness::{Gateway, Plan, Upstream, get, within_timeout};
+use crate::callers::block;
+use crate::harness::{Gateway, Plan, Upstream, get, get_with, within_timeout};
 
 const METHODS: [(&str, &str); 6] = [
     ("GET", ""),
@@ -383,7 +384,7 @@ async fn large_trailers_and_interim_heads_affect_no_other_exchange() {
         let interim = [(":status", "103"), ("x-large", large.as_str())];
         wire.write_fields(stream, &interim, 0).await;
         wire.write_fields(stream, &[(":status", "200")], 0).await;
-        wire.write(testkit::http2::DATA, 0, stream, b"{}").await;
+        wire.write(DATA, 0, stream, b"{}").await;
         wire.write_fields(stream, &[("x-large", large.as_str())], END_STREAM)
             .await;
     };
@@ -404,4 +405,72 @@ async fn caller_disconnect_resets_the_upstream_stream() {
     drop(caller);
     let frame = wire.next().await.expect("a frame");
     assert_eq!((frame.kind, frame.stream), (RST_STREAM, stream));
+}
+
+/// Responds to one request on the upstream's next connection.
+async fn serve_on_another_connection(upstream: &Http2Upstream) -> Http2Wire {
+    let mut wire = upstream.connection().await;
+    let (stream, _) = wire.request().await;
+    wire.respond(stream, "{}").await;
+    wire
+}
+
+#[tokio::test]
+async fn callers_do_not_share_http2_connections() {
+    let upstream = Http2Upstream::start().await;
+    let callers = block("greedy", "c4nary-secret-of-greedy", "")
+        + &block("modest", "c4nary-secret-of-modest", "");
+    let gateway = in_front_of(&upstream).with(&callers).start().await;
+    let mut greedy = Vec::new();
+    let mut wire = None;
+    for _ in 0..3 {
+        let mut caller = gateway.connect().await;
+        let request = get_with("/", "X-Api-Key: c4nary-secret-of-greedy\r\n");
+        caller.write(request).await;
+        greedy.push(caller);
+        if wire.is_none() {
+            wire = Some(upstream.connection().await);
+        }
+        wire.as_mut().unwrap().request().await;
+    }
+    let request = get_with("/", "X-Api-Key: c4nary-secret-of-modest\r\n");
+    let (response, _wire) =
+        tokio::join!(gateway.raw(request), serve_on_another_connection(&upstream));
+    assert_eq!(response.status(), 200);
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
+async fn connection_with_unread_responses_takes_no_more_requests() {
+    let upstream = Http2Upstream::start().await;
+    let gateway = in_front_of(&upstream).start().await;
+    let mut unread = Vec::new();
+    let mut wire: Option<Http2Wire> = None;
+    for _ in 0..4 {
+        // Each client has a window of 65,535 bytes for all of its responses.
+        let mut client = gateway.http2().await;
+        let request = http::Request::get(gateway.url("/")).body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        if wire.is_none() {
+            wire = Some(upstream.connection().await);
+        }
+        let wire = wire.as_mut().unwrap();
+        let (stream, _) = wire.request().await;
+        wire.write_fields(stream, &[(":status", "200")], 0).await;
+        for _ in 0..8 {
+            wire.write(DATA, 0, stream, &[b'x'; 16 * 1024]).await;
+        }
+        let mut body = within_timeout(response).await.unwrap().into_body();
+        let mut received = 0;
+        while received < 65_535 {
+            received += within_timeout(body.data()).await.unwrap().unwrap().len();
+        }
+        unread.push((client, body));
+    }
+    let (response, _wire) = tokio::join!(
+        gateway.raw(get("/")),
+        serve_on_another_connection(&upstream)
+    );
+    assert_eq!(response.status(), 200);
+    assert_eq!(upstream.connections(), 2);
 }
