@@ -31,7 +31,7 @@ use crate::observe::metrics::WorkerMetrics;
 use crate::state::{Shared, Snapshot};
 use crate::upstream::pool::Pool;
 use citrix_wire::citrix;
-use citrix_wire::path_readings::PathReadings;
+use citrix_wire::path_readings::{PathReadings, TooManyReadings};
 
 /// The data path of one worker. State shared by the workers is in [`Shared`].
 pub struct Proxy {
@@ -100,8 +100,14 @@ impl Proxy {
             return exchange.failed(Failure::new(Reason::BadRequest, detail));
         }
         let path = request.uri().path();
+        // A path with too many readings is rejected by `admit`.
         let readings = PathReadings::of(path);
-        if let Some(endpoint) = citrix::login::endpoint_in(path, &readings) {
+        let endpoint = readings
+            .as_ref()
+            .ok()
+            .and_then(|readings| citrix::login::endpoint_in(path, readings));
+        if let Some(endpoint) = endpoint {
+            drop(readings);
             // Boxed: rare.
             return Box::pin(login::log_in(
                 endpoint,
@@ -113,7 +119,7 @@ impl Proxy {
             .await;
         }
         match self
-            .run_steps(&snapshot, request, &readings, &mut exchange)
+            .run_steps(&snapshot, request, readings, &mut exchange)
             .await
         {
             Ok(response) => exchange.forwarded(response),
@@ -129,7 +135,7 @@ impl Proxy {
         &self,
         snapshot: &Snapshot,
         request: Request<CallerBody>,
-        readings: &PathReadings,
+        readings: Result<PathReadings, TooManyReadings>,
         exchange: &mut Exchange,
     ) -> Result<Response<ForwardedBody>, Failure> {
         let mut admitted = admit::admit(snapshot, &self.shared, request, readings, exchange)?;

@@ -19,9 +19,9 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::state::Shared;
-use crate::state::addressing::RouteMatch;
+use crate::state::addressing::{RouteMatch, too_many_readings};
 use crate::state::{Customer, Snapshot};
-use citrix_wire::path_readings::PathReadings;
+use citrix_wire::path_readings::{PathReadings, TooManyReadings};
 
 use self::caller::pick_caller;
 use self::customer::pick_customer;
@@ -50,7 +50,7 @@ pub fn admit<'s>(
     snapshot: &'s Snapshot,
     shared: &Shared,
     request: Request<CallerBody>,
-    readings: &PathReadings,
+    readings: Result<PathReadings, TooManyReadings>,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
     let (mut head, body) = request.into_parts();
@@ -75,7 +75,7 @@ fn check<'s>(
     shared: &Shared,
     head: &mut Parts,
     mut body: CallerBody,
-    readings: &PathReadings,
+    readings: Result<PathReadings, TooManyReadings>,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
     let live = &snapshot.live;
@@ -89,6 +89,7 @@ fn check<'s>(
     )?;
     exchange.set_caller(caller);
     let target = target(head)?;
+    let readings = readings.map_err(too_many_readings)?;
     let host = match head.uri.authority() {
         // It overrides the field (RFC 9112 section 3.2.2).
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
@@ -97,9 +98,9 @@ fn check<'s>(
     reject_codings(&head.headers)?;
     reject_too_large(live, &head.headers)?;
     // The checks below depend on which customers exist; all others precede them.
-    rules::check_named_customers(snapshot, target.path(), readings, exchange)?;
+    rules::check_named_customers(snapshot, target.path(), &readings, exchange)?;
     // Before the customer is looked up: a path without a route is 404 whichever customer it names.
-    let route_match = snapshot.match_route(target, readings, &mut head.headers)?;
+    let route_match = snapshot.match_route(target, &readings, &mut head.headers)?;
     let customer = pick_customer(snapshot, &head.headers, &route_match)?;
     exchange.set_customer(&customer.id);
     let policy = rules::evaluate(

@@ -16,6 +16,7 @@ use super::pick_route::Picked;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
+use crate::state::addressing::too_many_readings;
 use crate::state::{Customer, Route};
 use crate::upstream::framing::frame;
 use citrix_wire::citrix::accept::wants_json;
@@ -87,10 +88,11 @@ pub fn prepare<'s>(
     // Without and with the base path of the upstream.
     let paths = [stripped, target.path()];
     let is_plain = route_match.readings.is_empty();
-    let readings = paths.map(|path| match is_plain {
-        true => PathReadings::default(),
-        false => PathReadings::of(path),
-    });
+    let readings = |path| match is_plain {
+        true => Ok(PathReadings::default()),
+        false => PathReadings::of(path).map_err(too_many_readings),
+    };
+    let readings = [readings(paths[0])?, readings(paths[1])?];
     let read = || {
         let each = paths.into_iter().zip(&readings);
         each.flat_map(|(path, readings)| readings.all(path))

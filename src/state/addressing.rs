@@ -8,7 +8,7 @@ use crate::config::RouteTarget;
 use crate::error::{Failure, Reason};
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, is_empty};
 use citrix_wire::citrix::{legacy, services};
-use citrix_wire::path_readings::PathReadings;
+use citrix_wire::path_readings::{PathReadings, TooManyReadings};
 
 /// A target and the route that it matches.
 pub struct RouteMatch {
@@ -33,7 +33,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// `no_route` if no prefix matches, `customer_forbidden` if a retired address and a header name
-    /// two sites.
+    /// two sites, `bad_request` if the path has too many readings.
     pub fn match_route(
         &self,
         target: PathAndQuery,
@@ -54,7 +54,7 @@ impl Snapshot {
                 route,
                 retired: None,
             };
-            return Ok(self.match_readings(found, readings));
+            return self.match_readings(found, readings);
         };
         if let Some(customer) = current
             .customer
@@ -73,14 +73,18 @@ impl Snapshot {
             retired: Some(current.family),
             target: current.target,
         };
-        Ok(self.match_readings(found, readings))
+        self.match_readings(found, readings)
     }
 
     /// Adds the readings of the path; `readings` are those of the caller's. A limit that one of them
     /// has applies.
-    fn match_readings(&self, mut found: RouteMatch, readings: &PathReadings) -> RouteMatch {
+    fn match_readings(
+        &self,
+        mut found: RouteMatch,
+        readings: &PathReadings,
+    ) -> Result<RouteMatch, Failure> {
         if readings.is_empty() {
-            return found;
+            return Ok(found);
         }
         let written = &self.routes[found.route].config;
         let path = found.target.path();
@@ -90,7 +94,7 @@ impl Snapshot {
             0
         };
         let (prefix, rest) = path.split_at_checked(stripped).unwrap_or(("", path));
-        found.readings = PathReadings::below(prefix, rest);
+        found.readings = PathReadings::below(prefix, rest).map_err(too_many_readings)?;
         let mut chosen = written;
         for reading in found.readings.normalized() {
             let Some(route) = self.route_of(reading).filter(|route| *route != found.route) else {
@@ -112,7 +116,7 @@ impl Snapshot {
         found.is_ambiguous |= written.prefix.is_empty()
             && found.retired.is_none()
             && found.readings.normalized().any(is_retired);
-        found
+        Ok(found)
     }
 
     /// Splits the region off the path of a regional gateway or host, if the rest is a path of the
@@ -133,6 +137,11 @@ impl Snapshot {
         self.route_of(path)
             .ok_or_else(|| Failure::new(Reason::NoRoute, "no route matches the path"))
     }
+}
+
+/// Returns the failure of a request whose path has too many readings.
+pub fn too_many_readings(error: TooManyReadings) -> Failure {
+    Failure::new(Reason::BadRequest, error.to_string())
 }
 
 fn set_site(headers: &mut HeaderMap, site: &str) -> Result<(), Failure> {

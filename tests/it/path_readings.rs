@@ -247,3 +247,48 @@ async fn item_that_may_leave_the_host_gets_no_token() {
         }
     }
 }
+
+#[tokio::test]
+async fn path_with_too_many_readings_is_rejected_once_its_caller_is_known() {
+    // Servers read it alike, and the search is too long; and the reverse.
+    let paths = [
+        "/a%20b".repeat(2000),
+        "/a%252541%2541;b/c/+/.;/x\\y/..;/../%3f/q%00/r".repeat(20),
+    ];
+    for (blocks, fields) in gateways() {
+        let upstream = Upstream::responding(OK).await;
+        let gateway = Gateway::in_front_of(&upstream).with(&blocks).start().await;
+        for path in &paths {
+            let rejected = gateway.raw(get_with(path, fields)).await;
+            let detail = rejected.problem(400, "bad_request")["detail"].to_string();
+            assert!(detail.contains("too many ways"), "{detail}");
+            let login = format!("{path}/acme/tokens%2Fclients");
+            let rejected = gateway.raw(post(&login, fields, "client_id=a")).await;
+            rejected.problem(400, "bad_request");
+            if !blocks.is_empty() {
+                let unknown = gateway.raw(get(path)).await;
+                unknown.problem(401, "caller_unknown");
+            }
+        }
+        let plain = gateway
+            .raw(get_with(&"/a20b".repeat(2000), fields))
+            .await
+            .status();
+        assert_eq!(plain, 200);
+        upstream.request().await;
+        upstream.assert_no_more_requests().await;
+    }
+}
+
+#[tokio::test]
+async fn batch_item_with_too_many_readings_gets_no_token() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for url in ["a%20b/".repeat(2000), "a%20b/".repeat(600_000)] {
+        let body = format!("{{\"Items\":[{{\"Method\":\"GET\",\"RelativeUrl\":\"{url}\"}}]}}");
+        let rejected = gateway.raw(post("/cvad/manage/$batch", "", &body)).await;
+        let detail = rejected.problem(400, "bad_request")["detail"].to_string();
+        assert!(detail.contains("too many ways"), "{detail}");
+    }
+    upstream.assert_no_more_requests().await;
+}

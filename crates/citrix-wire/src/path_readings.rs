@@ -11,48 +11,51 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::percent;
 
+/// Bytes that a search for readings may examine. An escape or two cost five times the length of a
+/// path; combined ones multiply.
+const MAX_EXAMINED: usize = 32 * 1024;
+/// Maximum number of readings of one path.
+const MAX_READINGS: usize = 64;
+
 /// The normalized readings of a path. Empty, without an allocation, for a path that all servers read
 /// as it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathReadings(Vec<String>);
 
+/// A path whose readings are too many or too long to be searched. The request must be rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "servers may read the path in too many ways; write it shorter, or without needless escapes, empty segments and \
+     dot segments"
+)]
+pub struct TooManyReadings;
+
 impl PathReadings {
     /// Returns the readings of `path`: decoded once, twice or completely, up to the first `?`, `#`
     /// or NUL or beyond, with `..` resolved or kept; without empty segments, parameters, and the
     /// spaces and dots that Windows drops.
-    pub fn of(path: &str) -> Self {
+    ///
+    /// # Errors
+    /// If the search is too expensive.
+    pub fn of(path: &str) -> Result<Self, TooManyReadings> {
         if is_plain(path) {
-            return Self::default();
+            return Ok(Self::default());
         }
-        let mut readings = Vec::new();
-        let mut texts = decodings(path);
-        if path.contains(';') {
-            // Tomcat removes parameters before it decodes.
-            texts.extend(decodings(&without_parameters(path)));
-        }
-        texts.dedup();
-        for decoded in texts {
-            for text in beginnings(&decoded) {
-                for dots in Dots::of(text) {
-                    for separators in separators_in(text) {
-                        let reading = normalize(text, separators, *dots);
-                        if !readings.contains(&reading) {
-                            readings.push(reading);
-                        }
-                    }
-                }
-            }
-        }
-        Self(readings)
+        let mut search = Search::default();
+        search.find(path)?;
+        Ok(Self(search.found))
     }
 
     /// Returns the readings of a path below `prefix`, from those of `rest`, the path behind it.
-    pub fn below(prefix: &str, rest: &str) -> Self {
-        let mut readings = Self::of(rest);
+    ///
+    /// # Errors
+    /// If the search is too expensive.
+    pub fn below(prefix: &str, rest: &str) -> Result<Self, TooManyReadings> {
+        let mut readings = Self::of(rest)?;
         for reading in &mut readings.0 {
             reading.insert_str(0, prefix);
         }
-        readings
+        Ok(readings)
     }
 
     /// Returns `true` if all servers read the path as it was written.
@@ -74,6 +77,61 @@ impl PathReadings {
     /// Returns the path as written and its normalized readings.
     pub fn with<'r>(&'r self, written: &'r str) -> impl Iterator<Item = &'r str> + Clone {
         std::iter::once(written).chain(self.normalized())
+    }
+}
+
+/// A search for the readings of one path.
+#[derive(Default)]
+struct Search {
+    found: Vec<String>,
+    /// Bytes of the texts that were examined.
+    examined: usize,
+}
+
+impl Search {
+    fn find(&mut self, path: &str) -> Result<(), TooManyReadings> {
+        let mut texts = self.decode(path)?;
+        if path.contains(';') {
+            // Tomcat removes parameters before it decodes.
+            texts.extend(self.decode(&without_parameters(path))?);
+        }
+        texts.dedup();
+        for decoded in &texts {
+            for text in beginnings(decoded) {
+                for dots in Dots::of(text) {
+                    for separators in separators_in(text) {
+                        self.examine(text.len())?;
+                        self.add(normalize(text, separators, *dots))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, path: &str) -> Result<Vec<String>, TooManyReadings> {
+        self.examine(path.len() * DECODINGS)?;
+        Ok(decodings(path).into())
+    }
+
+    /// Counts bytes before they are examined.
+    fn examine(&mut self, bytes: usize) -> Result<(), TooManyReadings> {
+        if bytes > MAX_EXAMINED - self.examined {
+            return Err(TooManyReadings);
+        }
+        self.examined += bytes;
+        Ok(())
+    }
+
+    fn add(&mut self, reading: String) -> Result<(), TooManyReadings> {
+        if self.found.contains(&reading) {
+            return Ok(());
+        }
+        if self.found.len() == MAX_READINGS {
+            return Err(TooManyReadings);
+        }
+        self.found.push(reading);
+        Ok(())
     }
 }
 
@@ -199,13 +257,15 @@ impl Dots {
     }
 }
 
+const DECODINGS: usize = 4;
+
 /// Returns a path decoded once, twice, completely, and with compatibility forms folded.
-fn decodings(path: &str) -> Vec<String> {
+fn decodings(path: &str) -> [String; DECODINGS] {
     let once = percent::decode_lossy(path);
     let twice = percent::decode_lossy(&once);
     let completely = decode_completely(path);
     let folded = fold_compatible(&completely);
-    vec![once, twice, completely, folded]
+    [once, twice, completely, folded]
 }
 
 /// Returns a text and its beginnings up to a NUL, a `?` or `#`, or any of them.
@@ -278,7 +338,7 @@ mod tests {
             "/monitorodata/Machines(1)/$count",
             "/a/C++x/~u/@b,c='d'&e=f!*:",
         ] {
-            let readings = PathReadings::of(path);
+            let readings = PathReadings::of(path).unwrap();
             assert!(readings.is_empty(), "{path}: {readings:?}");
         }
     }
@@ -310,7 +370,7 @@ mod tests {
             ("/a%", &["/a%"]),
         ];
         for (path, expected) in cases {
-            let readings = PathReadings::of(path);
+            let readings = PathReadings::of(path).unwrap();
             let found: Vec<_> = readings.normalized().collect();
             assert_eq!(found, expected, "{path}");
         }
@@ -318,8 +378,41 @@ mod tests {
 
     #[test]
     fn readings_below_a_prefix_keep_it() {
-        let readings = PathReadings::below("/direct/acme", "/../x");
+        let readings = PathReadings::below("/direct/acme", "/../x").unwrap();
         let found: Vec<_> = readings.normalized().collect();
         assert_eq!(found, ["/direct/acme/../x", "/direct/acme/x"]);
+    }
+
+    #[test]
+    fn examined_bytes_are_bounded_for_every_path() {
+        let parts = [
+            "/%20a",
+            "/..;/.;x",
+            "/a%25252e%2525252fb;c/..;/x\\y%3fz%23w%00%c0%afq/%EF%BC%8F/../+",
+            "/a/./..",
+            "/;",
+            "%25",
+        ];
+        for part in parts {
+            for length in [100, 1000, 10_000, 100_000, 4_000_000] {
+                let path = format!("/{}", part.repeat(length / part.len()));
+                let mut search = Search::default();
+                let found = search.find(&path);
+                assert!(search.examined <= MAX_EXAMINED, "{part} {length}");
+                assert!(search.found.len() <= MAX_READINGS, "{part} {length}");
+                assert_eq!(found.is_err(), PathReadings::of(&path).is_err());
+                assert!(found.is_err() || length < 10_000, "{part} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_path_is_accepted_unless_it_is_unusual() {
+        let plain = "/a/b".repeat(20_000);
+        assert_eq!(PathReadings::of(&plain), Ok(PathReadings::default()));
+        let escaped = format!("/cvad/manage/{}", "%E4%B8%AD".repeat(650));
+        assert_eq!(PathReadings::of(&escaped).unwrap().normalized().count(), 1);
+        let longer = "/%E4%B8%AD".repeat(900);
+        assert_eq!(PathReadings::of(&longer), Err(TooManyReadings));
     }
 }

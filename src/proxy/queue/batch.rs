@@ -23,6 +23,9 @@ use citrix_wire::policy::batch::check_item;
 /// Bytes of one batch. Items have a few hundred.
 const MAX_BATCH: usize = 4 * 1024 * 1024;
 
+/// Items checked before the worker runs other tasks. Each may have a URL with many readings.
+const ITEMS_PER_YIELD: usize = 20;
+
 /// Bytes of a batch and their permits, released when the last part is dropped.
 struct HeldBatch {
     bytes: Vec<u8>,
@@ -71,7 +74,7 @@ async fn read(request: &mut UpstreamRequest<'_>, exchange: &mut Exchange) -> Res
     if let Some(policy) = &request.policy {
         policy.evaluate_items(batch.items(), exchange).await?;
     }
-    reject_misdirected(&batch)?;
+    reject_misdirected(&batch).await?;
     strip_content_metadata(&mut request.headers);
     request.headers.remove(TRANSFER_ENCODING);
     request.body = CallerBody::placeholder();
@@ -80,8 +83,11 @@ async fn read(request: &mut UpstreamRequest<'_>, exchange: &mut Exchange) -> Res
 }
 
 /// Rejects a batch with an item that must not get a token.
-fn reject_misdirected(batch: &BatchBody) -> Result<(), Failure> {
+async fn reject_misdirected(batch: &BatchBody) -> Result<(), Failure> {
     for (index, item) in batch.items().iter().enumerate() {
+        if (index + 1) % ITEMS_PER_YIELD == 0 {
+            tokio::task::yield_now().await;
+        }
         if let Err(ambiguity) = check_item(item) {
             let detail = format!("item {index} of the batch, counted from 0: {ambiguity}");
             return Err(Failure::new(Reason::BadRequest, detail));

@@ -320,7 +320,7 @@ mod tests {
             ("//direct/acme/x", &[]),
             ("/classic%2Fregistry/acme", &[]),
         ] {
-            let readings = PathReadings::of(path);
+            let readings = PathReadings::of(path).unwrap();
             let mut found: Vec<_> = customers_in_readings(path, &readings).collect();
             found.dedup();
             assert_eq!(found, expected, "{path}");

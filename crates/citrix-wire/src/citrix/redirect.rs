@@ -39,7 +39,10 @@ fn is_plain(segment: &str) -> bool {
 
 /// Returns `true` if a server may read the path as that of a login or a batch.
 fn is_special(path: &str) -> bool {
-    PathReadings::of(path).with(path).any(|reading| {
+    let Ok(readings) = PathReadings::of(path) else {
+        return true;
+    };
+    readings.with(path).any(|reading| {
         let mut before = "";
         token_endpoint(reading).is_some()
             || reading.split('/').any(|name| {

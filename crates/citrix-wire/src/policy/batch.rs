@@ -54,7 +54,8 @@ pub fn check_item(item: &BatchItem) -> Result<(), Ambiguous> {
             .last()
             .is_some_and(|name| name.eq_ignore_ascii_case("$batch"))
     };
-    if PathReadings::of(&rooted).with(&rooted).any(ends_batch) {
+    let readings = PathReadings::of(&rooted).map_err(|_| Ambiguous::TooManyReadings)?;
+    if readings.with(&rooted).any(ends_batch) {
         return Err(Ambiguous::NestedBatch);
     }
     Ok(())

@@ -32,6 +32,9 @@ pub enum Ambiguous {
     /// More than 8192 bytes.
     #[error("the path has more than {MAX_LENGTH} bytes")]
     TooLong,
+    /// See [`crate::path_readings::TooManyReadings`].
+    #[error("servers may read the path in too many ways")]
+    TooManyReadings,
     /// A space, `?`, `#` or a byte outside ASCII, which RFC 3986 does not permit in a path.
     #[error("the path has a character that must be percent-encoded")]
     Unescaped,

@@ -13,18 +13,18 @@ use testkit::path_table::{BATCH_LOOKALIKES, LIMITED_SPELLINGS, LOGIN_SPELLINGS};
 use testkit::servers::{first_reading, is_batch, is_limited, is_login};
 
 fn has_limit(path: &str) -> bool {
-    let readings = PathReadings::of(path);
+    let readings = PathReadings::of(path).unwrap();
     readings
         .with(path)
         .any(|reading| covers("/monitorodata", &reading.to_lowercase()))
 }
 
 fn has_login(path: &str) -> bool {
-    endpoint_in(path, &PathReadings::of(path)).is_some()
+    endpoint_in(path, &PathReadings::of(path).unwrap()).is_some()
 }
 
 fn batch_path(path: &str) -> BatchPath {
-    BatchPath::of(path, &PathReadings::of(path))
+    BatchPath::of(path, &PathReadings::of(path).unwrap())
 }
 
 #[test]
