@@ -15,8 +15,8 @@ use crate::limit::scope::Scope;
 
 /// Time for which a caller's scope triggers no login after it rejected a fresh token (interface §4.4).
 const SUPPRESSION: Duration = Duration::from_secs(60);
-/// Maximum number of remembered scopes of all callers. The oldest is evicted and may trigger another
-/// login, within `token.min_forced_interval`.
+/// Maximum number of remembered scopes of all callers. The oldest is evicted, those that are not
+/// suppressed first, and may trigger another login, within `token.min_forced_interval`.
 const MAX_SCOPES: usize = 1024;
 
 /// Recent 401 responses per caller and scope, shared by all workers. Only a request that received a 401 locks
@@ -105,7 +105,7 @@ impl Rejections {
         if scopes.len() >= MAX_SCOPES
             && let Some(oldest) = scopes
                 .iter()
-                .min_by_key(|(_, rejected)| rejected.since)
+                .min_by_key(|(_, rejected)| (rejected.suppressed, rejected.since))
                 .map(|(scope, _)| *scope)
         {
             scopes.remove(&oldest);
@@ -231,17 +231,17 @@ mod tests {
             rejections.may_refresh(SCOPE, 2, 2, later(1).await),
             NewlySuppressed
         );
-        for number in 2..=MAX_SCOPES as u64 + 1 {
+        for number in 2..=MAX_SCOPES as u64 + 10 {
             assert_eq!(
-                rejections.may_refresh(Scope(number), 2, 2, later(1).await),
+                rejections.may_refresh(Scope(number), 2, 2, Instant::now()),
                 Allowed
             );
         }
         assert_eq!(rejections.len(), MAX_SCOPES);
         assert_eq!(
             rejections.may_refresh(SCOPE, 2, 2, later(0).await),
-            Allowed,
-            "the oldest was evicted"
+            Suppressed,
+            "those that are not suppressed were evicted"
         );
     }
 }
