@@ -624,3 +624,39 @@ async fn rejections_that_are_not_read_are_bounded_in_total() {
     drop(unread);
     wait_until("the bytes are free", || async { heads.in_use() == 0 }).await;
 }
+
+/// Returns the first byte of the response head on a stream: 0x88 is 200, 0x8c is 400.
+async fn status_on(stream: u32, frames: Vec<u8>) -> Option<u8> {
+    let (gateway, _upstream) = gateway("").await;
+    let is_head = |(kind, on, _): &Received| *kind == HEADERS && *on == stream;
+    let received = attack(&gateway, &[], frames, is_head).await;
+    received.into_iter().find(is_head)?.2.first().copied()
+}
+
+#[tokio::test]
+async fn field_whose_value_looks_like_a_path_with_a_fragment_is_forwarded() {
+    let added = [GET, b"\x40\x06x-link\x02/a"].concat();
+    let frames = [
+        frame(HEADERS, END_STREAM | END_HEADERS, 1, &added),
+        // `:authority` and the name of `x-link` from the dynamic table.
+        frame(
+            HEADERS,
+            END_STREAM | END_HEADERS,
+            3,
+            b"\x82\x86\x84\xbf\x7e\x04/a#b",
+        ),
+    ];
+    assert_eq!(status_on(3, frames.concat()).await, Some(0x88));
+}
+
+#[tokio::test]
+async fn rfc9113_8_3_1_fragment_from_the_dynamic_table_returns_400() {
+    let path = b"\x44\x04/a#b";
+    let requests = [
+        frame(HEADERS, END_HEADERS, 1, POST),
+        frame(DATA, 0, 1, b"x"),
+        frame(HEADERS, END_STREAM | END_HEADERS, 1, path),
+        frame(HEADERS, END_STREAM | END_HEADERS, 3, b"\x82\x86\xbe\xbf"),
+    ];
+    assert_eq!(status_on(3, requests.concat()).await, Some(0x8c));
+}

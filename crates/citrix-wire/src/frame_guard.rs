@@ -3,10 +3,9 @@
 //!
 //! `h2` drops pseudo-header fields and passes the rest of the trailers. It does reject a pseudo-header field
 //! after a regular one. The guard therefore inserts a regular field at the start of each block of
-//! trailers: one byte, which refers to the static table and leaves the dynamic one unchanged, so no
-//! field has to be decoded. A fragment, which `h2` drops as well, is reported by its stream.
+//! trailers: one byte, which refers to the static table and leaves the dynamic one unchanged. A fragment, which `h2` drops as well, is reported by its stream.
 
-use crate::header_block::BlockScanner;
+use crate::header_block::{BlockScanner, DynamicTable};
 
 /// `host` without a value (RFC 7541 section 6.1 and appendix A), which no trailers may have.
 const MARKER: u8 = 0x80 | 38;
@@ -35,14 +34,19 @@ pub struct FrameGuard {
     position: Position,
     /// The stream of the last request.
     last_stream: u32,
-    /// The header block of a request that is not complete.
+    /// The header block that is not complete.
     block: Option<BlockScanner>,
+    /// It is one of trailers.
+    in_trailers: bool,
+    table: DynamicTable,
     /// Streams whose `:path` has a fragment.
     fragments: Vec<u32>,
     /// Bytes of the last header block, up to the end of the present frame; 0 after other frames.
     block_bytes: u32,
     /// The present frame is the last of the block.
     block_ends: bool,
+    /// Frames since they were taken.
+    frames: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +54,12 @@ enum Position {
     FrameHeader,
     /// In the payload of a frame, or in the preface, with this many bytes left.
     Payload(u32),
-    /// Before the length of padding of a request's HEADERS.
+    /// Before the length of padding of HEADERS.
     PadLength {
         left: u32,
         skip: u32,
     },
-    /// In a frame with fields of a request.
+    /// In a frame with fields.
     Head {
         left: u32,
         /// Bytes before the fields: the priority.
@@ -63,13 +67,14 @@ enum Position {
         /// Bytes after the fields.
         padding: u32,
     },
-    /// Before the fields of trailers.
+    /// In the first frame of trailers, before the fields.
     Trailers {
         left: u32,
         /// Bytes before the block: the length of padding, and the priority.
         skip: u32,
-        /// In an integer of several bytes.
-        in_size_update: bool,
+        /// The next byte is the length of padding.
+        is_padded: bool,
+        padding: u32,
     },
 }
 
@@ -79,9 +84,12 @@ impl Default for FrameGuard {
             position: Position::Payload(PREFACE_LENGTH),
             last_stream: 0,
             block: None,
+            in_trailers: false,
+            table: DynamicTable::default(),
             fragments: Vec::new(),
             block_bytes: 0,
             block_ends: false,
+            frames: 0,
         }
     }
 }
@@ -120,23 +128,10 @@ impl FrameGuard {
                 }
                 Position::Head { .. } => at += self.scan_head(&bytes[at..]),
                 Position::Trailers { left, .. } if *left == 0 => return self.insert(at),
-                Position::Trailers {
-                    left,
-                    skip,
-                    in_size_update,
-                } => {
-                    let byte = rest[0];
-                    if *skip > 0 {
-                        *skip -= 1;
-                    } else if *in_size_update {
-                        *in_size_update = byte & 0x80 != 0;
-                    } else if byte & 0xe0 == 0x20 {
-                        // Size updates must precede all fields (RFC 7541 section 4.2).
-                        *in_size_update = byte & 0x1f == 0x1f;
-                    } else {
+                Position::Trailers { .. } => {
+                    if !self.scan_trailers_start(rest[0]) {
                         return self.insert(at);
                     }
-                    *left -= 1;
                     at += 1;
                 }
             }
@@ -160,11 +155,53 @@ impl FrameGuard {
         }
     }
 
+    /// Returns `true` if `limit` frames have begun since the last call that did.
+    pub fn take_frames(&mut self, limit: u32) -> bool {
+        let reached = self.frames >= limit;
+        if reached {
+            self.frames = 0;
+        }
+        reached
+    }
+
+    /// Scans a byte of trailers before their fields. Returns `false` if it is one of a field.
+    fn scan_trailers_start(&mut self, byte: u8) -> bool {
+        let Position::Trailers {
+            left,
+            skip,
+            is_padded,
+            padding,
+        } = &mut self.position
+        else {
+            return false;
+        };
+        if *skip > 0 {
+            *skip -= 1;
+            if std::mem::take(is_padded) {
+                *padding = u32::from(byte);
+            }
+        } else if let Some(block) = &mut self.block
+            && block.is_size_update(byte)
+            && left > padding
+        {
+            // They must precede all fields (RFC 7541 section 4.2).
+            block.scan(&[byte], &mut self.table);
+        } else {
+            return false;
+        }
+        *left -= 1;
+        true
+    }
+
     fn insert(&mut self, at: usize) -> Scanned {
-        if let Position::Trailers { left, .. } = self.position {
+        if let Position::Trailers { left, padding, .. } = self.position {
             self.position = match left {
                 0 => Position::FrameHeader,
-                left => Position::Payload(left),
+                left => Position::Head {
+                    left,
+                    skip: 0,
+                    padding,
+                },
             };
         }
         Scanned {
@@ -179,7 +216,7 @@ impl FrameGuard {
         &mut self.fragments
     }
 
-    /// Scans a part of a frame with fields of a request. Returns its length.
+    /// Scans a part of a frame with fields. Returns its length.
     fn scan_head(&mut self, bytes: &[u8]) -> usize {
         let Position::Head {
             left,
@@ -199,28 +236,29 @@ impl FrameGuard {
             *skip -= part;
         } else if let Some(block) = &mut self.block {
             let fields = length.min(left.saturating_sub(*padding) as usize);
-            block.scan(&bytes[..fields]);
+            block.scan(&bytes[..fields], &mut self.table);
         }
         *left = left.saturating_sub(part);
         self.end_head_frame();
         length
     }
 
-    /// Leaves a frame with fields of a request once it is complete.
+    /// Leaves a frame with fields once it is complete.
     fn end_head_frame(&mut self) {
         let Position::Head { left: 0, .. } = self.position else {
             return;
         };
         self.position = Position::FrameHeader;
         if let Some(block) = &self.block
-            && block.has_fragment()
+            && block.found_fragment()
+            && !self.in_trailers
             && self.fragments.last() != Some(&self.last_stream)
         {
             self.fragments.push(self.last_stream);
         }
     }
 
-    /// Enters HEADERS that begin a request, or CONTINUATION of them.
+    /// Enters HEADERS that begin a request, or CONTINUATION.
     fn enter_head(&mut self, left: u32, flags: u8) {
         let skip = 5 * u32::from(flags & PRIORITY != 0);
         self.position = if flags & PADDED != 0 {
@@ -235,6 +273,7 @@ impl FrameGuard {
     }
 
     fn enter_frame(&mut self, header: &mut [u8; FRAME_HEADER_LENGTH]) {
+        self.frames = self.frames.saturating_add(1);
         let [high, middle, low, kind, flags, stream @ ..] = *header;
         let length = u32::from_be_bytes([0, high, middle, low]);
         self.position = match length {
@@ -256,7 +295,8 @@ impl FrameGuard {
         self.block = None;
         // The first bit is reserved.
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
-        if stream > self.last_stream {
+        self.in_trailers = stream <= self.last_stream;
+        if !self.in_trailers {
             self.last_stream = stream;
             self.block = Some(BlockScanner::default());
             if length > 0 {
@@ -271,10 +311,12 @@ impl FrameGuard {
         }
         let [_, longer @ ..] = (length + 1).to_be_bytes();
         header[..3].copy_from_slice(&longer);
+        self.block = Some(BlockScanner::default());
         self.position = Position::Trailers {
             left: length,
             skip,
-            in_size_update: false,
+            is_padded: flags & PADDED != 0,
+            padding: 0,
         };
     }
 }
@@ -415,6 +457,40 @@ mod tests {
                 held.drain(..scanned.permitted);
             }
             assert_eq!(*guard.fragments(), [3, 5, 7, 9], "{size}");
+        }
+    }
+
+    #[test]
+    fn path_that_trailers_add_to_the_dynamic_table_is_known() {
+        for (flags, start, end) in [
+            (END, &b""[..], &b""[..]),
+            (END | PADDED, b"\x02", b"\0\0"),
+            (END | PRIORITY, b"\0\0\0\0\x01", b""),
+            (END, b"\x3f\xe1\x1f", b""),
+        ] {
+            let added = [start, b"\x44\x04/a#b\x40\x01x\x01y", end].concat();
+            let bytes = [
+                PREFACE.to_vec(),
+                request(1),
+                frame(HEADERS, flags, 1, &added),
+                frame(HEADERS, END, 3, b"\x82\x86\xbf"),
+                frame(HEADERS, END, 5, b"\x82\x86\x84\xbe"),
+            ]
+            .concat();
+            for size in [1, 2, 7, 1000] {
+                let (mut guard, mut held) = (FrameGuard::default(), Vec::new());
+                for portion in bytes.chunks(size) {
+                    held.extend_from_slice(portion);
+                    loop {
+                        let scanned = guard.scan(&mut held);
+                        held.drain(..scanned.permitted);
+                        if scanned.insert.is_none() {
+                            break;
+                        }
+                    }
+                }
+                assert_eq!(*guard.fragments(), [3], "{flags} {size}");
+            }
         }
     }
 

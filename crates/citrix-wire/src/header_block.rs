@@ -1,34 +1,38 @@
 //! Finds a fragment (`#`) in the `:path` of a header block (RFC 7541), which `h2` drops.
 //!
 //! The block is not decoded: its fields are skipped by their lengths, and only the value of `:path`
-//! is searched. The name of a field is unknown where it refers to the dynamic table; such a value is
-//! searched as well if it begins like a path, among the pseudo-header fields.
+//! is searched. Of the fields that a client adds to the dynamic table, the lengths are kept, so that
+//! it is known which of them are a `:path`.
+
+mod dynamic_table;
 
 use memchr::memchr;
+
+pub(crate) use self::dynamic_table::DynamicTable;
+use self::dynamic_table::Name;
 
 const PATH: &[u8] = b":path";
 /// [`PATH`] in Huffman code.
 const PATH_IN_HUFFMAN: &[u8] = b"\xb9\x58\xd3\x3f";
-/// Indices of `:path` in the static table.
-const PATH_INDICES: [u32; 2] = [4, 5];
-/// Indices of the regular fields in the static table. Those above are in the dynamic table.
-const REGULAR: std::ops::RangeInclusive<u32> = 15..=61;
 
 /// Follows one header block, over all its frames.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct BlockScanner {
     state: State,
+    /// The current field is added to the dynamic table.
+    is_added: bool,
     name: Name,
     /// The current string is in Huffman code.
     in_huffman: bool,
-    /// A regular field has begun, so no pseudo-header field follows (RFC 9113 section 8.3).
-    is_regular: bool,
     code: HuffmanCode,
+    /// The current value has a `#`.
+    has_fragment: bool,
     found: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum State {
+    #[default]
     Field,
     Length(Integer),
     Integer {
@@ -43,7 +47,7 @@ enum State {
     },
     Value {
         left: u32,
-        is_first: bool,
+        length: u32,
     },
 }
 
@@ -56,52 +60,36 @@ enum Integer {
     ValueLength,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
-    Path,
-    InDynamicTable,
-    Other,
-}
-
-impl Default for BlockScanner {
-    fn default() -> Self {
-        Self {
-            state: State::Field,
-            name: Name::Other,
-            in_huffman: false,
-            is_regular: false,
-            code: HuffmanCode::default(),
-            found: false,
-        }
-    }
-}
-
 impl BlockScanner {
     /// Returns `true` if a fragment was found.
-    pub(crate) fn has_fragment(&self) -> bool {
+    pub(crate) fn found_fragment(&self) -> bool {
         self.found
     }
 
+    /// Returns `true` if `next`, the next byte, belongs to an update of the dynamic table's size.
+    pub(crate) fn is_size_update(&self, next: u8) -> bool {
+        match self.state {
+            State::Field => next & 0xe0 == 0x20,
+            State::Integer { of, .. } => matches!(of, Integer::SizeUpdate),
+            _ => false,
+        }
+    }
+
     /// Scans the next bytes of the block.
-    pub(crate) fn scan(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn scan(&mut self, mut bytes: &[u8], table: &mut DynamicTable) {
         while let Some((&byte, rest)) = bytes.split_first() {
             let mut taken = 1;
             match self.state {
-                State::Field => match byte {
-                    0x80.. => self.prefix(Integer::Indexed, byte, 0x7f),
-                    0x40.. => self.prefix(Integer::NameIndex, byte, 0x3f),
-                    0x20.. => self.prefix(Integer::SizeUpdate, byte, 0x1f),
-                    _ => self.prefix(Integer::NameIndex, byte, 0x0f),
-                },
+                State::Field => self.begin_field(byte, table),
                 State::Length(of) => {
                     self.in_huffman = byte & 0x80 != 0;
-                    self.prefix(of, byte, 0x7f);
+                    self.prefix(of, byte, 0x7f, table);
                 }
                 State::Integer { of, value, shift } => {
                     let more = u32::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
                     let value = value.saturating_add(more);
                     if byte & 0x80 == 0 {
-                        self.end_integer(of, value);
+                        self.end_integer(of, value, table);
                     } else {
                         let shift = shift + 7;
                         self.state = State::Integer { of, value, shift };
@@ -111,16 +99,26 @@ impl BlockScanner {
                     taken = bytes.len().min(left as usize);
                     self.scan_name(&bytes[..taken], left, matched);
                 }
-                State::Value { left, is_first } => {
+                State::Value { left, length } => {
                     taken = bytes.len().min(left as usize);
-                    self.scan_value(&bytes[..taken], left, is_first);
+                    self.scan_value(&bytes[..taken], left, length, table);
                 }
             }
             bytes = if taken == 1 { rest } else { &bytes[taken..] };
         }
     }
 
-    fn prefix(&mut self, of: Integer, byte: u8, mask: u8) {
+    fn begin_field(&mut self, byte: u8, table: &mut DynamicTable) {
+        self.is_added = byte & 0xc0 == 0x40;
+        match byte {
+            0x80.. => self.prefix(Integer::Indexed, byte, 0x7f, table),
+            0x40.. => self.prefix(Integer::NameIndex, byte, 0x3f, table),
+            0x20.. => self.prefix(Integer::SizeUpdate, byte, 0x1f, table),
+            _ => self.prefix(Integer::NameIndex, byte, 0x0f, table),
+        }
+    }
+
+    fn prefix(&mut self, of: Integer, byte: u8, mask: u8, table: &mut DynamicTable) {
         let value = u32::from(byte & mask);
         if byte & mask == mask {
             self.state = State::Integer {
@@ -129,53 +127,66 @@ impl BlockScanner {
                 shift: 0,
             };
         } else {
-            self.end_integer(of, value);
+            self.end_integer(of, value, table);
         }
     }
 
-    fn end_integer(&mut self, of: Integer, value: u32) {
+    fn end_integer(&mut self, of: Integer, value: u32, table: &mut DynamicTable) {
         self.state = match of {
-            Integer::SizeUpdate => State::Field,
-            Integer::Indexed => {
-                self.is_regular |= REGULAR.contains(&value);
+            Integer::SizeUpdate => {
+                table.resize(value);
                 State::Field
             }
-            Integer::NameIndex => {
-                self.is_regular |= REGULAR.contains(&value);
-                self.name = match value {
-                    _ if PATH_INDICES.contains(&value) => Name::Path,
-                    _ if value > *REGULAR.end() && !self.is_regular => Name::InDynamicTable,
-                    _ => Name::Other,
-                };
-                State::Length(match value {
-                    0 => Integer::NameLength,
-                    _ => Integer::ValueLength,
-                })
+            Integer::Indexed => {
+                self.found |= table.has_fragment(value);
+                State::Field
             }
-            Integer::NameLength if value == 0 => State::Length(Integer::ValueLength),
-            Integer::NameLength => State::Name {
-                left: value,
-                matched: Some(0),
-            },
-            Integer::ValueLength if value == 0 => State::Field,
+            Integer::NameIndex if value == 0 => State::Length(Integer::NameLength),
+            Integer::NameIndex => {
+                self.name = table.name(value);
+                State::Length(Integer::ValueLength)
+            }
+            Integer::NameLength => {
+                self.begin_string();
+                self.name = Name {
+                    is_path: false,
+                    length: value,
+                };
+                match value {
+                    0 => State::Length(Integer::ValueLength),
+                    _ => State::Name {
+                        left: value,
+                        matched: Some(0),
+                    },
+                }
+            }
             Integer::ValueLength => {
-                self.code = HuffmanCode::default();
+                self.begin_string();
+                if value == 0 {
+                    return self.end_field(0, table);
+                }
                 State::Value {
                     left: value,
-                    is_first: true,
+                    length: value,
                 }
             }
         };
     }
 
+    fn begin_string(&mut self) {
+        self.code = HuffmanCode::default();
+        self.has_fragment = false;
+    }
+
     fn scan_name(&mut self, part: &[u8], left: u32, matched: Option<usize>) {
-        let (path, is_pseudo) = if self.in_huffman {
-            // `:` has the first seven bits.
-            (PATH_IN_HUFFMAN, part[0] >> 1 == 0x5c)
+        let path = if self.in_huffman {
+            PATH_IN_HUFFMAN
         } else {
-            (PATH, part[0] == b':')
+            PATH
         };
-        self.is_regular |= matched == Some(0) && !is_pseudo;
+        if self.in_huffman && self.is_added {
+            self.code.decode(part);
+        }
         let matched = matched
             .filter(|&at| path.get(at..).is_some_and(|rest| rest.starts_with(part)))
             .map(|at| at + part.len());
@@ -184,36 +195,43 @@ impl BlockScanner {
             self.state = State::Name { left, matched };
             return;
         }
-        if matched == Some(path.len()) {
-            self.name = Name::Path;
-        }
+        self.name.is_path = matched == Some(path.len());
+        self.name.length = self.decoded_length(self.name.length);
         self.state = State::Length(Integer::ValueLength);
     }
 
-    fn scan_value(&mut self, part: &[u8], left: u32, is_first: bool) {
-        let begins_like_path = if self.in_huffman {
-            part[0] >> 2 == 0x18
-        } else {
-            part[0] == b'/'
-        };
-        if self.name == Name::InDynamicTable && is_first && !begins_like_path {
-            self.name = Name::Other;
-        }
-        if self.name != Name::Other {
-            self.found |= if self.in_huffman {
-                self.code.finds_fragment(part)
-            } else {
-                memchr(b'#', part).is_some()
-            };
+    fn scan_value(&mut self, part: &[u8], left: u32, length: u32, table: &mut DynamicTable) {
+        if self.in_huffman {
+            if self.name.is_path || self.is_added {
+                self.has_fragment |= self.code.decode(part);
+            }
+        } else if self.name.is_path {
+            self.has_fragment |= memchr(b'#', part).is_some();
         }
         let left = left - u32::try_from(part.len()).unwrap_or(left);
-        self.state = match left {
-            0 => State::Field,
-            _ => State::Value {
-                left,
-                is_first: false,
-            },
-        };
+        if left > 0 {
+            self.state = State::Value { left, length };
+        } else {
+            self.end_field(self.decoded_length(length), table);
+        }
+    }
+
+    fn end_field(&mut self, value_length: u32, table: &mut DynamicTable) {
+        let has_fragment = self.name.is_path && self.has_fragment;
+        self.found |= has_fragment;
+        if self.is_added {
+            table.add(self.name, value_length, has_fragment);
+        }
+        self.state = State::Field;
+    }
+
+    /// Returns the length of the current string, of which `length` bytes were sent.
+    fn decoded_length(&self, length: u32) -> u32 {
+        if self.in_huffman {
+            self.code.characters
+        } else {
+            length
+        }
     }
 }
 
@@ -244,15 +262,19 @@ const CODE_LENGTHS: [(u32, u32); 20] = [
     (0xffff_fff0, 28),
 ];
 
-/// Bits of a string in Huffman code that are no whole character yet.
+/// A string in Huffman code.
 #[derive(Clone, Copy, Debug, Default)]
 struct HuffmanCode {
+    /// Bits that are no whole character yet.
     bits: u64,
     count: u32,
+    /// Characters so far.
+    characters: u32,
 }
 
 impl HuffmanCode {
-    fn finds_fragment(&mut self, bytes: &[u8]) -> bool {
+    /// Decodes the next bytes. Returns `true` if a `#` was found.
+    fn decode(&mut self, bytes: &[u8]) -> bool {
         let mut found = false;
         for &byte in bytes {
             self.bits = self.bits << 8 | u64::from(byte);
@@ -267,6 +289,7 @@ impl HuffmanCode {
                 }
                 found |= (length, aligned >> (32 - length)) == FRAGMENT;
                 self.count -= length;
+                self.characters += 1;
                 self.bits &= (1 << self.count) - 1;
                 if self.count == 0 {
                     break;
@@ -281,14 +304,25 @@ impl HuffmanCode {
 mod tests {
     use super::*;
 
-    fn finds(block: &[u8]) -> bool {
+    /// Returns whether a fragment is found in the last of these blocks of one connection.
+    fn finds_last(blocks: &[&[u8]]) -> bool {
         let results = [1, 2, 5, 1000].map(|size| {
-            let mut scanner = BlockScanner::default();
-            block.chunks(size).for_each(|part| scanner.scan(part));
-            scanner.has_fragment()
+            let mut table = DynamicTable::default();
+            let scanned = blocks.iter().map(|block| {
+                let mut scanner = BlockScanner::default();
+                block
+                    .chunks(size)
+                    .for_each(|part| scanner.scan(part, &mut table));
+                scanner.found_fragment()
+            });
+            scanned.last().unwrap()
         });
         assert!(results.iter().all(|found| *found == results[0]));
         results[0]
+    }
+
+    fn finds(block: &[u8]) -> bool {
+        finds_last(&[block])
     }
 
     /// GET, http, `:authority: localhost`.
@@ -307,13 +341,43 @@ mod tests {
             b"\x04\x94\x60\x7f\xff\xc2\x3f\xfe\xff\xef\xff\xf7\xfe\x7f\xf9\xff\xff\xf7\x7f\xe3\xfe\xbf",
             b"\x00\x05:path\x04/a#b",
             b"\x40\x84\xb9\x58\xd3\x3f\x84\x60\x7f\xf5\x1f",
-            // A name in the dynamic table, with an index in one byte and in two.
-            b"\x7e\x04/a#b",
-            b"\x0f\x2f\x84\x60\x7f\xf5\x1f",
         ] {
             assert!(finds(&[START, path].concat()), "{path:x?}");
             let more = b"\x00\x03x-a\x01b";
             assert!(finds(&[path, START, more].concat()), "{path:x?}");
+        }
+    }
+
+    #[test]
+    fn path_in_the_dynamic_table_is_known() {
+        for added in [
+            &b"\x44\x02/a"[..],
+            b"\x44\x82\x60\x7f",
+            b"\x40\x05:path\x02/a",
+            b"\x40\x84\xb9\x58\xd3\x3f\x82\x60\x7f",
+        ] {
+            // `:authority` was added after it, so its index is 63, which needs a second byte.
+            let finds_value = |value: &[u8]| {
+                let fields = [b"\x82\x86\x7f\x00", value].concat();
+                finds_last(&[&[added, START].concat(), &fields])
+            };
+            assert!(finds_value(b"\x04/a#b"), "{added:x?}");
+            assert!(finds_value(b"\x84\x60\x7f\xf5\x1f"), "{added:x?}");
+            assert!(!finds_value(b"\x02/a"), "{added:x?}");
+        }
+    }
+
+    #[test]
+    fn added_path_with_a_fragment_is_found_when_it_is_used_again() {
+        for added in [
+            &b"\x44\x04/a#b"[..],
+            b"\x44\x84\x60\x7f\xf5\x1f",
+            b"\x40\x05:path\x02/#",
+        ] {
+            let used = b"\x82\x86\x84\xbf";
+            assert!(finds_last(&[&[added, START].concat(), used]));
+            let evicted = b"\x20\x82\x86\x84\xbf";
+            assert!(!finds_last(&[&[added, START].concat(), evicted]));
         }
     }
 
@@ -327,9 +391,11 @@ mod tests {
             b"\x44\x8b\x60\x7f\xe4\x7f\xff\xc0\x9f\xff\xf5\xaa\xce\x0f\xfb",
             b"\x84\x00\x03x-a\x02/#",
             b"\x84\x7a\x02/#",
-            b"\x84\x00\x03x-a\x01b\x7e\x04/a#b",
-            b"\x84\x7e\x04a/#b",
             b"\x3f\xe1\x1f\x84\x00\x00\x01#",
+            // A name in the dynamic table, also among the pseudo-header fields.
+            b"\x84\x40\x03x-a\x01b\x7e\x04/a#b",
+            b"\x40\x03x-a\x01b\x7e\x04/a#b\x84",
+            b"\x84\x40\x84\xf2\xb2\x0f\xff\x82\x60\x7f\x7e\x04/a#b",
         ] {
             assert!(!finds(&[START, fields].concat()), "{fields:x?}");
         }

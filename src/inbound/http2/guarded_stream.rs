@@ -18,6 +18,10 @@ const SHORT_READ: usize = 1024;
 /// Streams with a fragment in `:path` that `h2` has not returned yet. More end the connection.
 const MAX_FRAGMENTS: usize = 1000;
 
+/// Frames after which other tasks run. `h2` handles all frames that have arrived in one turn, and a
+/// frame may cost more than its nine bytes.
+const FRAMES_PER_TURN: u32 = 256;
+
 /// Streams whose `:path` has a fragment, in ascending order.
 pub(super) type Fragments = Rc<RefCell<Vec<u32>>>;
 
@@ -121,6 +125,10 @@ impl AsyncRead for GuardedStream {
             // The connection is closed by the directive.
             return Poll::Pending;
         }
+        if this.guard.take_frames(FRAMES_PER_TURN) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             if !this.scanned.is_empty() {
                 let length = this.scanned.len().min(buf.remaining());
@@ -170,5 +178,63 @@ impl AsyncWrite for GuardedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::inbound::connection::{Connections, Evictions};
+    use crate::inbound::stream::{Socket, Transport, WatchedSocket};
+    use crate::limit::owner::{Resource, ResourceKind};
+
+    /// A WINDOW_UPDATE of one byte for the connection.
+    const FRAME: &[u8] = b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01";
+
+    #[tokio::test]
+    async fn frames_of_one_turn_are_bounded() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        caller
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
+        caller.write_all(&FRAME.repeat(10_000)).await.unwrap();
+        let all = Connections::new(
+            Resource::new(ResourceKind::HeadBytes),
+            Resource::new(ResourceKind::StreamBytes),
+            Evictions::register(&prometheus::Registry::new()).unwrap(),
+        );
+        let registered = all.register();
+        let connection = registered.connection();
+        let socket = WatchedSocket::new(Socket::Tcp(socket), Rc::clone(connection));
+        let stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
+        let mut guarded = GuardedStream::new(stream, Fragments::default());
+        let mut frames = 0;
+        while frames < 9_000 {
+            let mut turn = 0;
+            let mut buffer = [0; 1024];
+            while let Poll::Ready(read) = {
+                let mut buffer = ReadBuf::new(&mut buffer);
+                let mut cx = Context::from_waker(Waker::noop());
+                let polled = Pin::new(&mut guarded).poll_read(&mut cx, &mut buffer);
+                polled.map(|read| read.map(|()| buffer.filled().len()))
+            } {
+                turn += read.unwrap() / FRAME.len();
+            }
+            // The last read of a turn may begin below the bound.
+            assert!(turn <= FRAMES_PER_TURN as usize + 1024 / FRAME.len());
+            frames += turn;
+            // The socket becomes readable again, and the budget of the task is renewed.
+            tokio::task::yield_now().await;
+        }
     }
 }
