@@ -24,6 +24,7 @@ use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
 use crate::config::{
     BindAddress, Boot, Changes, Config, ConfigFingerprint, ConfigProblem, ListenAddress, Live,
 };
+use crate::inbound::connection::Evictions;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::descriptor_budget::DescriptorBudget;
 use crate::inbound::listener::{self, BindError, BoundSocket};
@@ -457,6 +458,7 @@ fn shared(
         connections: ConnectionCount::new(boot.workers.get()),
         descriptors: DescriptorBudget::new(descriptors::limit(), boot.workers.get()),
         heartbeats: Heartbeats::new(boot.workers.get()),
+        evictions: Evictions::register(metrics.registry())?,
         handshake_failures: HandshakeFailures::register(metrics.registry())?,
         shortage: Shortage::default(),
         rejections: Rejections::default(),

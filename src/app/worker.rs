@@ -96,6 +96,7 @@ impl Worker {
         let connections = Connections::new(
             Arc::clone(&shared.head_bytes),
             Arc::clone(&shared.stream_bytes),
+            shared.evictions.clone(),
         );
         let pool = Pool::new(Arc::clone(&shared.published.load().live));
         let metrics = shared.metrics.worker(index);

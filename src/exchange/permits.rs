@@ -73,8 +73,8 @@ impl Exchange {
         self.permits.in_flight = None;
     }
 
-    /// Acquires a permit of `limits.max_in_flight` within the caller's share. At the limit, the
-    /// exchange that has waited longest for its caller is evicted.
+    /// Acquires a permit of `limits.max_in_flight` within the caller's share. Without one, an
+    /// exchange that waits for its caller is evicted.
     ///
     /// # Errors
     /// `overloaded` if all permits or the caller's share of them are in use.
@@ -88,7 +88,7 @@ impl Exchange {
             // Boxed: rare.
             acquired = Box::pin(self.permit_after_eviction(exceeded, in_flight, limit)).await;
         }
-        self.connection.set_holder(self.owner().key());
+        self.connection.set_holder(self.owner());
         self.permits.in_flight = Some(acquired.map_err(|exceeded| {
             let in_use = "requests are in flight";
             Failure::overloaded(exceeded.detail(limit, in_use, "limits.max_in_flight"))
@@ -102,11 +102,7 @@ impl Exchange {
         in_flight: &Arc<Resource>,
         limit: usize,
     ) -> Result<OwnedPermit, Exceeded> {
-        let holder = match exceeded {
-            Exceeded::Limit => None,
-            Exceeded::Share(_) => Some(self.owner().key()),
-        };
-        if !self.connection.evict_stalled(holder) {
+        if !self.connection.evict_stalled(self.owner(), exceeded) {
             return Err(exceeded);
         }
         for _ in 0..EVICTION_YIELDS {

@@ -8,6 +8,7 @@
 mod all;
 mod buffered;
 pub mod caller_time;
+mod evictions;
 mod head_bytes;
 mod streams;
 #[cfg(test)]
@@ -27,9 +28,10 @@ use self::streams::OpenStreams;
 use crate::config::Limits;
 use crate::inbound::tls::CallerCertificate;
 use crate::inbound::transfer_rate::RateDeficit;
-use crate::limit::owner::{Owner, OwnerKey};
+use crate::limit::owner::{Exceeded, Owner, OwnerKey};
 
 pub use all::{Connections, RegisteredConnection, sweep_interval};
+pub use evictions::Evictions;
 
 /// Idle time after which an HTTP/1 connection is parked, that is, releases its buffers; at most a
 /// quarter of `limits.keep_alive_timeout`.
@@ -132,7 +134,7 @@ pub struct Connection {
     /// Time of the first of the sweeps in a row that saw a wait for the caller.
     waits_since: Cell<Option<Instant>>,
     /// The owner of the last permit of `limits.max_in_flight`.
-    holder: Cell<Option<OwnerKey>>,
+    holder: RefCell<Option<Arc<Owner>>>,
     /// All connections of the worker.
     all: Weak<Connections>,
     /// HTTP/1 only: not parked since the last exchange.
@@ -173,7 +175,7 @@ impl Connection {
             rate_deficit: Cell::default(),
             waits: Cell::new(0),
             waits_since: Cell::new(None),
-            holder: Cell::new(None),
+            holder: RefCell::default(),
             all,
             may_park: Cell::new(false),
             stopped: Cell::new(false),
@@ -423,17 +425,23 @@ impl Connection {
         self.direct(Directive::Abort);
     }
 
-    /// Closes the connection of this worker that has waited longest for its caller, if given, of
-    /// this owner. Returns `false` if there is none.
-    pub fn evict_stalled(&self, holder: Option<OwnerKey>) -> bool {
+    /// Closes a connection of this worker that waits for its caller, so that `owner` gets its
+    /// permit. Returns `false` if there is none.
+    pub fn evict_stalled(&self, owner: &Owner, exceeded: Exceeded) -> bool {
         self.all
             .upgrade()
-            .is_some_and(|all| all.evict_stalled(holder))
+            .is_some_and(|all| all.evict_stalled(owner, exceeded))
     }
 
     /// Records the owner of a permit of `limits.max_in_flight`.
-    pub fn set_holder(&self, holder: OwnerKey) {
-        self.holder.set(Some(holder));
+    pub fn set_holder(&self, owner: &Arc<Owner>) {
+        let mut holder = self.holder.borrow_mut();
+        if !holder
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, owner))
+        {
+            *holder = Some(Arc::clone(owner));
+        }
     }
 
     /// Returns the order in which an idle connection is evicted, the smallest first: those without

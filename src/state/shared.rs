@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use super::lifecycle::Heartbeats;
 use super::published::Published;
 use crate::callers::login::LoginEndpoints;
+use crate::inbound::connection::Evictions;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::descriptor_budget::DescriptorBudget;
 use crate::inbound::shortage::Shortage;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub descriptors: DescriptorBudget,
     /// Heartbeats of the workers.
     pub heartbeats: Heartbeats,
+    /// What was ended for the benefit of others.
+    pub evictions: Evictions,
     /// Failed TLS handshakes of callers.
     pub handshake_failures: HandshakeFailures,
     /// Whether connections cannot be accepted.

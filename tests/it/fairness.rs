@@ -141,6 +141,9 @@ async fn rejected_connections_are_evicted_for_others_and_admitted_ones_stay() {
         assert!(gateway.app().connections().total() <= 101);
     }
     assert_eq!(modest_failures(&gateway).await, 0);
+    let metrics = gateway.metrics().await;
+    let evictions = "citrix_auth_proxy_evictions_total{limit=\"max_connections\"} ";
+    assert!(metrics.contains(evictions) && !metrics.contains(&format!("{evictions}0\n")));
     // The longest idle ones are closed.
     for wire in &mut rejected[..50] {
         wire.closed().await;

@@ -5,14 +5,16 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::caller_time::CallerTime;
+use super::evictions::{EvictionLimit, Evictions};
 use super::{Connection, Directive};
 use crate::config::Limits;
-use crate::limit::owner::{Owner, OwnerKey, Resource};
+use crate::limit::owner::{Exceeded, Owner, Resource, ResourceKind};
 
 /// Connections parked per sweep, so that many that fall idle at once do not delay the others.
 const MAX_PARKED: usize = 500;
@@ -34,6 +36,7 @@ pub struct Connections {
     heads: Arc<Resource>,
     /// Bytes of the HTTP/2 streams of connections with an admitted request, of all workers.
     streams: Arc<Resource>,
+    evictions: Evictions,
 }
 
 /// The result of a search for connections to evict.
@@ -47,7 +50,7 @@ struct Evictable {
 impl Connections {
     /// Creates an empty set. `heads` counts the bytes of unfinished heads of all workers, `streams`
     /// those of HTTP/2 streams after an admitted request.
-    pub fn new(heads: Arc<Resource>, streams: Arc<Resource>) -> Rc<Self> {
+    pub fn new(heads: Arc<Resource>, streams: Arc<Resource>, evictions: Evictions) -> Rc<Self> {
         Rc::new(Self {
             all: RefCell::default(),
             held: RefCell::default(),
@@ -57,6 +60,7 @@ impl Connections {
             next: Cell::new(0),
             heads,
             streams,
+            evictions,
         })
     }
 
@@ -134,9 +138,10 @@ impl Connections {
     /// Closes or parks overdue connections, and ends exchanges that keep others waiting.
     pub fn sweep(&self, limits: &Limits) {
         let now = Instant::now();
-        self.held
-            .borrow_mut()
-            .retain(|time| time.upgrade().is_some_and(|time| time.sweep(limits, now)));
+        self.held.borrow_mut().retain(|time| {
+            time.upgrade()
+                .is_some_and(|time| self.sweep_held(&time, limits, now))
+        });
         let mut parked = 0;
         // The next eviction begins with the order of its time.
         *self.evictable.borrow_mut() = Evictable::default();
@@ -160,27 +165,52 @@ impl Connections {
         stalled.sort_unstable_by_key(|(since, _)| Reverse(*since));
     }
 
-    /// Closes the connection that has waited longest for its caller, if given, of this owner.
-    /// Returns `false` if there is none.
-    pub(super) fn evict_stalled(&self, holder: Option<OwnerKey>) -> bool {
-        let mut stalled = self.stalled.borrow_mut();
-        let mut index = stalled.len();
-        while let Some(before) = index.checked_sub(1) {
-            index = before;
-            let connection = stalled[index].1.upgrade();
-            // The wait may have ended since the sweep.
-            let Some(connection) = connection.filter(|connection| connection.is_waited_for())
-            else {
-                stalled.remove(index);
-                continue;
-            };
-            if holder.is_none() || connection.holder.get() == holder {
-                stalled.remove(index);
-                connection.evict();
-                return true;
-            }
+    /// Ends an exchange whose time is over. Returns `false` once its permit is released.
+    fn sweep_held(&self, time: &CallerTime, limits: &Limits, now: Instant) -> bool {
+        let was_revoked = time.is_revoked();
+        let is_held = time.sweep(limits, now);
+        if !was_revoked && time.is_revoked() {
+            self.evictions.count(EvictionLimit::Concurrent);
         }
-        false
+        is_held
+    }
+
+    /// Closes a connection that waits for its caller, so that `owner` gets a permit: of the owners
+    /// with such connections the one that holds the most permits loses the one that has waited
+    /// longest, if it holds more than `owner`. Beyond its share, `owner` loses its own. Returns
+    /// `false` if there is none.
+    pub(super) fn evict_stalled(&self, owner: &Owner, exceeded: Exceeded) -> bool {
+        let permits = |owner: &Owner| owner.held(ResourceKind::InFlight).load(Ordering::Relaxed);
+        let (held, at_limit) = (permits(owner), exceeded == Exceeded::Limit);
+        let mut stalled = self.stalled.borrow_mut();
+        // A wait may have ended since the sweep.
+        let waits = |connection: &Weak<Connection>| {
+            connection
+                .upgrade()
+                .is_some_and(|connection| connection.is_waited_for())
+        };
+        stalled.retain(|(_, connection)| waits(connection));
+        // Of equal ones the last, which has waited longest.
+        let evicted = stalled
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (_, connection))| {
+                let connection = connection.upgrade()?;
+                let holder = connection.holder.borrow();
+                let holder = holder.as_ref()?;
+                let is_own = holder.key() == owner.key();
+                let yields = is_own || at_limit && permits(holder) > held;
+                yields.then(|| (permits(holder), index))
+            })
+            .max();
+        let Some((_, index)) = evicted else {
+            return false;
+        };
+        if let Some(connection) = stalled.remove(index).1.upgrade() {
+            connection.evict();
+            self.evictions.count(EvictionLimit::InFlight);
+        }
+        true
     }
 
     /// Closes the connection that has waited longest for its client, if given, of this owner; one
@@ -193,6 +223,7 @@ impl Connections {
         });
         if let Some(connection) = &evicted {
             connection.evict();
+            self.evictions.count(EvictionLimit::Connections);
         }
         evicted.is_some()
     }

@@ -97,7 +97,11 @@ mod tests {
     fn connections() -> (Rc<Connections>, Arc<Resource>, Arc<Resource>) {
         let heads = Resource::new(ResourceKind::HeadBytes);
         let streams = Resource::new(ResourceKind::StreamBytes);
-        let connections = Connections::new(Arc::clone(&heads), Arc::clone(&streams));
+        let connections = Connections::new(
+            Arc::clone(&heads),
+            Arc::clone(&streams),
+            super::super::tests::evictions(),
+        );
         (connections, heads, streams)
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::limit::owner::{Resource, ResourceKind};
+use crate::limit::owner::{OwnedPermit, Resource, ResourceKind};
 
 pub(super) fn limits() -> Limits {
     Limits {
@@ -20,7 +20,12 @@ fn connections() -> Rc<Connections> {
     Connections::new(
         Resource::new(ResourceKind::HeadBytes),
         Resource::new(ResourceKind::StreamBytes),
+        evictions(),
     )
+}
+
+pub(super) fn evictions() -> Evictions {
+    Evictions::register(&prometheus::Registry::new()).unwrap()
 }
 
 /// Returns the directive that is due this many seconds after a sweep first saw the present state.
@@ -305,13 +310,35 @@ async fn connection_without_an_admitted_request_idles_ten_seconds() {
     }
 }
 
+/// Returns owners that hold these numbers of permits, which are released when the rest is dropped.
+fn holders<const N: usize>(held: [usize; N]) -> ([Arc<Owner>; N], Vec<OwnedPermit>) {
+    let in_flight = Resource::new(ResourceKind::InFlight);
+    let owners = held.map(|_| Owner::new(OwnerKey::new_caller()));
+    let permits = owners.iter().zip(held).map(|(owner, held)| {
+        let permit = in_flight.acquire(owner, held, 1_000_000);
+        permit.unwrap()
+    });
+    let permits = permits.collect();
+    (owners, permits)
+}
+
 #[tokio::test(start_paused = true)]
 async fn connection_that_waits_longest_for_its_caller_is_evicted_whatever_it_transfers() {
-    let connections = connections();
+    let (evictions, share) = (evictions(), Exceeded::Share(3));
+    let connections = Connections::new(
+        Resource::new(ResourceKind::HeadBytes),
+        Resource::new(ResourceKind::StreamBytes),
+        evictions.clone(),
+    );
     let all = [(); 4].map(|()| connections.register());
     let [slow, stalled, other, brief] = all.each_ref().map(RegisteredConnection::connection);
-    let [one, another] = [1, 2].map(|number| OwnerKey::at(Some([10, 0, 0, number].into())));
-    for (connection, holder) in [(slow, one), (stalled, one), (other, another), (brief, one)] {
+    let ([one, another, new], _permits) = holders([3, 1, 0]);
+    for (connection, holder) in [
+        (slow, &one),
+        (stalled, &one),
+        (other, &another),
+        (brief, &one),
+    ] {
         connection.exchange_began(Version::HTTP_11);
         connection.set_holder(holder);
     }
@@ -324,7 +351,7 @@ async fn connection_that_waits_longest_for_its_caller_is_evicted_whatever_it_tra
         slow.write_blocked();
         connections.sweep(&limits());
         assert_eq!(
-            connections.evict_stalled(Some(one)),
+            connections.evict_stalled(&one, share),
             second >= 5,
             "after {second} s"
         );
@@ -332,7 +359,42 @@ async fn connection_that_waits_longest_for_its_caller_is_evicted_whatever_it_tra
     }
     assert_eq!(evicted(&all), [0, 1]);
     connections.sweep(&limits());
-    assert!(connections.evict_stalled(None) && evicted(&all) != [3]);
+    assert!(connections.evict_stalled(&new, Exceeded::Limit) && evicted(&all) != [3]);
+    assert_eq!(evictions.counts(), [0, 3, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn owner_with_most_permits_yields_first_and_only_to_one_with_fewer() {
+    let connections = connections();
+    let all = [(); 5].map(|()| connections.register());
+    let ([slow, greedy, greedier], _permits) = holders([1, 20, 30]);
+    // The longest wait first.
+    let mut waits = Vec::new();
+    for (registered, holder) in all
+        .iter()
+        .zip([&slow, &greedy, &greedier, &greedier, &greedy])
+    {
+        let connection = registered.connection();
+        connection.exchange_began(Version::HTTP_11);
+        connection.set_holder(holder);
+        waits.push(connection.wait());
+        connections.sweep(&limits());
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    tokio::time::advance(Duration::from_secs(5)).await;
+    connections.sweep(&limits());
+    let ([new, equal], _permits) = holders([0, 20]);
+    let mut order = Vec::new();
+    let mut evict = |owner: &Owner| {
+        let found = connections.evict_stalled(owner, Exceeded::Limit);
+        order.extend(evicted(&all));
+        found
+    };
+    assert!(evict(&new) && evict(&equal), "of `greedier`");
+    assert!(!evict(&equal), "`greedy` holds no more");
+    assert!(evict(&greedy), "its own");
+    assert!(evict(&new) && evict(&new) && !evict(&new));
+    assert_eq!(order, [2, 3, 1, 4, 0]);
 }
 
 #[tokio::test(start_paused = true)]
