@@ -214,6 +214,8 @@ pub struct Machine {
     rates: Rates,
     logins: Logins,
     jitter: fastrand::Rng,
+    /// The process ends.
+    ends: bool,
 }
 
 impl Machine {
@@ -225,6 +227,7 @@ impl Machine {
             rates: Rates::default(),
             logins: Logins::new(settings.replica),
             jitter: fastrand::Rng::with_seed(settings.seed ^ 1),
+            ends: false,
         }
     }
 
@@ -263,6 +266,7 @@ impl Machine {
             Event::Disconnected => self.disconnected(now, out),
             Event::Reply { id, reply } => self.on_reply(now, id, reply, out),
             Event::Push(push) => self.on_push(now, push, out),
+            Event::Wanted { .. } if self.ends => {}
             Event::Wanted {
                 queue,
                 limit,
@@ -274,7 +278,10 @@ impl Machine {
             Event::Unreserve(limit) => self.rates.unreserve(limit),
             Event::GateClosed { place, wait } => close_gate(io, place, wait),
             Event::Request { id, request } => self.logins.request(io, id, request),
-            Event::Bye => self.permits.bye(io),
+            Event::Bye => {
+                self.ends = true;
+                self.permits.bye(io);
+            }
         }
     }
 

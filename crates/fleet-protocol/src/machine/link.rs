@@ -63,7 +63,7 @@ pub(super) struct Link {
     suspect_from: Option<u64>,
     clock: StoreClock,
     pub(super) run: Option<RunId>,
-    /// The last reply.
+    /// When the last command with a reply was sent.
     contact: Time,
     next_beat: Time,
     /// The number of replicas that the store last counted.
@@ -133,6 +133,12 @@ impl Link {
         self.alone && self.phase == Phase::Down
     }
 
+    /// Returns `true` if permits that the store announced are valid. After a pause of this replica
+    /// they may have expired: then the next heartbeat decides.
+    pub(super) fn is_fresh(&self, now: Time) -> bool {
+        now.since(self.contact) < self.settings.timing.silence()
+    }
+
     pub(super) fn store_time(&self, now: Time) -> StoreTime {
         self.clock.at(now)
     }
@@ -179,7 +185,7 @@ impl Link {
     /// Returns what is to be done with a reply; `None` for a command of an earlier connection.
     pub(super) fn replied(&mut self, now: Time, id: CommandId, reply: &Reply) -> Option<Purpose> {
         let InFlight { sent, purpose } = self.in_flight.remove(&id.0)?;
-        self.contact = now;
+        self.contact = self.contact.max(sent);
         if let Some(store) = reply.now {
             self.clock = StoreClock::new(store, now);
         }

@@ -222,7 +222,9 @@ impl Permits {
             return;
         };
         match body {
-            Body::Go => self.grant(io, name, caller, ticket, State::Joined),
+            Body::Go if io.link.is_fresh(io.now) => {
+                self.grant(io, name, caller, ticket, State::Joined);
+            }
             Body::Crowded => self.forget_ticket(name, caller, ticket),
             Body::Late => {
                 self.forget_ticket(name, caller, ticket);
@@ -243,7 +245,9 @@ impl Permits {
     /// Accepts a permit that the store announced, or declines it.
     pub(super) fn announced(&mut self, io: &mut Io<'_>, name: Name, ticket: Ticket) {
         if let Some(&(name, caller)) = self.waiting.get(&ticket.number) {
-            self.grant(io, name, caller, ticket, State::Joined);
+            if io.link.is_fresh(io.now) {
+                self.grant(io, name, caller, ticket, State::Joined);
+            }
         } else if !self.held.contains_key(&ticket.number) {
             let at_once = self
                 .queues
@@ -262,7 +266,8 @@ impl Permits {
     /// Processes the results of a heartbeat. A ticket in it that is not known any more was left
     /// after it was sent.
     pub(super) fn heard(&mut self, io: &mut Io<'_>, beat: BeatReply) {
-        for ticket in beat.go {
+        let fresh = io.link.is_fresh(io.now);
+        for ticket in beat.go.into_iter().filter(|_| fresh) {
             if let Some(&(name, caller)) = self.waiting.get(&ticket.number) {
                 io.out.push(Output::PushMissed);
                 self.grant(io, name, caller, ticket, State::Joined);

@@ -15,3 +15,4 @@ mod machine;
 mod model;
 mod scripts;
 mod server;
+mod simulation;
