@@ -47,7 +47,7 @@ pub use live::{
 };
 pub use report::ConfigProblem;
 pub use route::{Quota, RouteLimit, RouteSettings, RouteTarget, UpstreamEndpoint, UpstreamUrl};
-pub use secret::{SecretError, SecretSource, has_outer_space};
+pub use secret::{SecretError, SecretSource, likely_mistake};
 
 /// A configuration without problems.
 #[derive(Clone, Debug)]

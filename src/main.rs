@@ -17,14 +17,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
+    // All commands, because others than `run` have secrets as well: those of callers, of operators
+    // and of the emulated clients. They have no log for a failure.
+    let hardening = harden();
     match cli.command() {
-        Command::Run(args) => cli::run::run(&args, &harden()),
-        Command::Check(args) => {
-            // It reads secrets, but has no log for a failure.
-            harden();
-            cli::check::check(&args)
-        }
-        Command::Demo(args) => cli::demo::demo(&args, &harden()),
+        Command::Run(args) => cli::run::run(&args, &hardening),
+        Command::Check(args) => cli::check::check(&args),
+        Command::Demo(args) => cli::demo::demo(&args, &hardening),
         Command::Emulator(args) => cli::emulator::emulator(*args),
         Command::Caller(command) => cli::caller::caller(&command),
         Command::Healthcheck(args) => cli::healthcheck::healthcheck(&args),

@@ -123,7 +123,7 @@ impl CustomerState {
     fn cause(&self, condition: Condition, now: SystemTime) -> Option<String> {
         let (status, failure) = (&self.status, self.login_failure());
         let causes = match condition {
-            Condition::Fresh => return None,
+            Condition::Fresh => [None, None],
             Condition::Rejected => [self.rejection.as_ref().map(rejection), failure],
             Condition::OtherCustomer => [failure, None],
             Condition::Stale => [Some(self.stale_cause(failure, now)), None],
@@ -139,8 +139,13 @@ impl CustomerState {
             .other_customer
             .as_ref()
             .map(|other| format!("the token belongs to customer {other}; {OTHER_CUSTOMER_ADVICE}"));
-        let causes: Vec<String> = causes.into_iter().chain([other]).flatten().collect();
-        Some(causes.join("; "))
+        let secret = status
+            .secret_problem
+            .as_ref()
+            .map(|problem| format!("a client secret is unreadable: {problem}"));
+        let causes = causes.into_iter().chain([secret, other]);
+        let causes: Vec<String> = causes.flatten().collect();
+        (!causes.is_empty()).then(|| causes.join("; "))
     }
 
     fn stale_cause(&self, failure: Option<String>, now: SystemTime) -> String {
@@ -329,6 +334,24 @@ mod tests {
         assert_eq!(state.condition(at(10)), condition);
         assert_eq!(state.name(condition, at(10)), name);
         assert!(state.cause(condition, at(10)).unwrap().ends_with(&cause));
+    }
+
+    #[test]
+    fn unreadable_secret_is_reported_in_every_state() {
+        let unreadable = |until| {
+            status(|status| {
+                issued(status, until);
+                status.secret_problem = Some("cannot read /s: No such file".to_owned());
+            })
+        };
+        let cause = "a client secret is unreadable: cannot read /s: No such file";
+        let expected = (Condition::Fresh, "fresh", Some(cause.to_owned()));
+        check(&state(unreadable(20)), expected);
+        let expired = Some(format!("the token has expired; {cause}"));
+        check(
+            &state(unreadable(5)),
+            (Condition::Unusable, "unusable", expired),
+        );
     }
 
     #[test]

@@ -154,10 +154,20 @@ pub enum SecretError {
     NotText,
 }
 
-/// Returns `true` if the secret begins or ends with white space, which is rarely part of it.
-pub fn has_outer_space(secret: &SecretString) -> bool {
+/// Returns what a secret begins or ends with, or contains, that is rarely part of one. It is sent as
+/// it is.
+pub fn likely_mistake(secret: &SecretString) -> Option<&'static str> {
     let secret = secret.expose_secret();
-    secret.trim() != secret
+    let quoted = |quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
+    if secret.trim() != secret {
+        Some("begins or ends with white space")
+    } else if secret.contains(['\r', '\n']) {
+        Some("has several lines")
+    } else if quoted('"') || quoted('\'') {
+        Some("is in quotes")
+    } else {
+        None
+    }
 }
 
 /// Returns `true` for a byte order mark of UTF-16, or for its zero bytes.

@@ -132,7 +132,7 @@ impl Metrics {
             connections: gauge("connections", "Connections of callers.")?,
             connections_refused: counter(
                 "connections_refused_total",
-                "Connections rejected because of limits.max_connections or limits.max_connections_per_address.",
+                "Connections rejected because of limits.max_connections, the limit of open files or limits.max_connections_per_address.",
             )?,
             proxy_protocol_errors: counter(
                 "proxy_protocol_errors_total",

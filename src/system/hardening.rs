@@ -50,3 +50,56 @@ impl Hardening {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for LogBuffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for LogBuffer {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn failed_step_is_logged_as_a_warning_with_its_cause() {
+        let log = LogBuffer::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        let hardening = Hardening(vec![
+            ("not_dumpable", Err(refused)),
+            ("private_files", Ok(())),
+        ]);
+        tracing::subscriber::with_default(subscriber, || hardening.log());
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let warning = text.lines().next().unwrap();
+        for part in [
+            "WARN",
+            "failed to harden the process",
+            "not_dumpable",
+            "permission denied",
+        ] {
+            assert!(warning.contains(part), "{part} in {text}");
+        }
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The hardening of the process against other processes of its user, and against core dumps.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -83,4 +84,23 @@ async fn each_step_of_hardening_is_logged_once_at_debug() {
         .collect();
     let expected = ["not_dumpable", "no_core_dumps", "private_files"];
     assert_eq!(steps, expected.map(|step| ("DEBUG", step)));
+}
+
+#[tokio::test]
+async fn emulator_is_hardened_as_well() {
+    let mut emulator = Command::new(env!("CARGO_BIN_EXE_citrix-auth-proxy"))
+        .args(["emulator", "--client-secret", "c4nary"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(emulator.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", emulator.id())).unwrap();
+    emulator.kill().unwrap();
+    emulator.wait().unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core"));
+    let core: Vec<_> = core.unwrap().split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"]);
 }

@@ -145,15 +145,23 @@ async fn check_names_the_file_of_an_unusable_secret_and_the_reason() {
 }
 
 #[tokio::test]
-async fn check_warns_of_white_space_and_of_a_file_that_all_users_can_read() {
+async fn check_warns_of_likely_mistakes_and_of_a_file_that_all_users_can_read() {
     let scene = Scene::new("").await;
     let exit = scene.check().await;
     assert!(!exit.stderr.contains("warning"), "{}", exit.stderr);
-    for secret in [&b"c4nary== "[..], b" c4nary==", b"c4nary==\t\r\n"] {
+    let space = "begins or ends with white space";
+    for (secret, mistake) in [
+        (&b"c4nary== "[..], space),
+        (b" c4nary==", space),
+        (b"c4nary==\t\r\n", space),
+        (b"c4nary==\nc4nary-old==\n", "has several lines"),
+        (b"\"c4nary==\"\n", "is in quotes"),
+        (b"'c4nary=='", "is in quotes"),
+    ] {
         scene.write(secret);
         let exit = scene.check().await;
         assert_eq!(exit.code, Some(0));
-        assert!(exit.stderr.contains("white space"), "{}", exit.stderr);
+        assert!(exit.stderr.contains(mistake), "{}", exit.stderr);
         assert!(!exit.stderr.contains("c4nary"), "{}", exit.stderr);
     }
     scene.write(b"c4nary==");

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::Report;
 use crate::config::value::{Leaf, parse_table};
-use crate::config::{SecretError, SecretSource, has_outer_space};
+use crate::config::{SecretError, SecretSource, likely_mistake};
 use crate::system::digest::Sha256;
 
 /// An example of the API client's secret.
@@ -167,9 +167,9 @@ fn warn_of_mistakes(
     secret: &SecretString,
     report: &mut Report<'_>,
 ) {
-    if has_outer_space(secret) {
+    if let Some(mistake) = likely_mistake(secret) {
         report.warn(format!(
-            "{}: the secret in {source} begins or ends with white space, which is sent as part of it",
+            "{}: the secret in {source} {mistake}; it is sent as it is",
             leaf.path
         ));
     }

@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use tracing::{info, warn};
 
-use crate::config::{Credential, SecretSource, has_outer_space};
+use crate::config::{Credential, SecretSource, likely_mistake};
 use crate::system::files::{FileContent, FileKind, FileReader, FileSnapshot, Poller};
 use crate::token::status::WhichSecret;
 
@@ -73,8 +73,8 @@ enum Finding {
     #[default]
     Unknown,
     Good,
-    /// It begins or ends with white space.
-    OuterSpace,
+    /// Readable, but probably written by mistake.
+    Mistake(&'static str),
     /// With the cause.
     Unreadable(String),
 }
@@ -83,8 +83,7 @@ impl Finding {
     fn of(secret: &ReadSecret) -> Self {
         match secret {
             Err(cause) => Self::Unreadable(cause.clone()),
-            Ok(secret) if has_outer_space(secret) => Self::OuterSpace,
-            Ok(_) => Self::Good,
+            Ok(secret) => likely_mistake(secret).map_or(Self::Good, Self::Mistake),
         }
     }
 
@@ -97,10 +96,9 @@ impl Finding {
                 "client secret unreadable; last accepted secret and token stay in use"
             ),
             // The configuration check has warned of the first one.
-            Self::OuterSpace if *last != Self::Unknown => warn!(
+            Self::Mistake(mistake) if *last != Self::Unknown => warn!(
                 customer,
-                secret,
-                "client secret begins or ends with white space, which is sent as part of it"
+                secret, mistake, "client secret probably has a mistake; it is sent as it is"
             ),
             _ => {}
         }
@@ -151,7 +149,7 @@ impl SecretReader {
     pub(super) fn problem(&self) -> Option<&str> {
         let problems = self.findings.iter().map(|finding| match finding {
             Finding::Unreadable(cause) => Some(cause.as_str()),
-            Finding::Unknown | Finding::Good | Finding::OuterSpace => None,
+            Finding::Unknown | Finding::Good | Finding::Mistake(_) => None,
         });
         problems.flatten().next()
     }
