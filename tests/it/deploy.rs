@@ -9,6 +9,8 @@ const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yaml");
 const ALERT_TESTS: &str = include_str!("../../deploy/prometheus/alerts.test.yaml");
 const DASHBOARD: &str = include_str!("../../deploy/grafana/dashboard.json");
 const METRICS: &str = include_str!("../../docs/metrics.md");
+const CHART_VALUES: &str = include_str!("../../deploy/helm/citrix-auth-proxy/values.yaml");
+const DEPLOYMENT: &str = include_str!("../../deploy/kubernetes/deployment.yaml");
 const RUNBOOKS: &str = include_str!("../../docs/runbooks.md");
 
 const PREFIX: &str = "citrix_auth_proxy_";
@@ -127,5 +129,37 @@ fn dashboard_panels_have_unique_ids_and_do_not_overlap() {
             let apart = x + w <= ox || ox + ow <= x || y + h <= oy || oy + oh <= y;
             assert!(apart, "{title} and {}", other["title"]);
         }
+    }
+}
+
+/// Returns the number that follows `before` for the last time.
+fn number_after(text: &str, before: &str) -> usize {
+    let (_, rest) = text.rsplit_once(before).unwrap();
+    let digits = rest.trim_start_matches([' ', '"']);
+    let end = digits.find(|next: char| !next.is_ascii_digit()).unwrap();
+    digits[..end].parse().unwrap()
+}
+
+/// The formula of docs/sizing.md.
+#[test]
+fn memory_limits_are_enough_for_the_permitted_connections() {
+    let connections = "LIMITS__MAX_CONNECTIONS, value:";
+    for (name, memory, connections) in [
+        (
+            "chart",
+            number_after(CHART_VALUES, "memory:"),
+            number_after(CHART_VALUES, "maxConnections:"),
+        ),
+        (
+            "kustomize",
+            number_after(DEPLOYMENT, "limits: { memory:"),
+            number_after(DEPLOYMENT, connections),
+        ),
+    ] {
+        let needed = 192 * 1024 + 48 * connections;
+        assert!(
+            needed <= memory * 1024,
+            "{name}: {connections} in {memory} MiB"
+        );
     }
 }
