@@ -44,6 +44,7 @@ use hyper::body::Incoming;
 use prometheus::IntCounter;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -83,6 +84,8 @@ pub struct Admin {
     log: Option<LogHandle>,
     started: Instant,
     history: History,
+    /// One scrape at a time: those of a flood wait, and what is ready runs between two of them.
+    scrape: Semaphore,
 }
 
 type FullResponse = Response<Full<Bytes>>;
@@ -149,6 +152,7 @@ impl Admin {
             log,
             started,
             history: History::new(started),
+            scrape: Semaphore::new(1),
         }
     }
 
@@ -166,9 +170,18 @@ impl Admin {
             }
             "/livez" => closing(text(StatusCode::OK, "alive\n")),
             "/readyz" => closing(readiness::respond(self)),
-            "/metrics" => self.metrics(),
+            "/metrics" => self.scrape().await,
             _ => self.respond_to_operator(request, peer).await,
         }
+    }
+
+    async fn scrape(&self) -> FullResponse {
+        // Never closed.
+        let _permit = self.scrape.acquire().await.ok();
+        let response = self.metrics();
+        // The runtime polls sockets, those of probes too, before it continues with the next.
+        yield_now().await;
+        response
     }
 
     /// Responds to requests that require the admin secret, if one is configured.

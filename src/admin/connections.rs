@@ -29,6 +29,8 @@ use crate::system::log_limit::LogLimit;
 
 /// Maximum number of connections. Probes and scrapers need a handful.
 const MAX_CONNECTIONS: usize = 64;
+/// Bytes of a request that are buffered, as for callers.
+const MAX_HEAD: usize = 64 * 1024;
 /// Timeout between requests on a connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout for writing a response.
@@ -187,7 +189,9 @@ async fn serve(socket: TcpStream, peer: SocketAddr, admin: Arc<Admin>, progress:
         socket,
         progress: Arc::clone(&progress),
     };
-    let served = Builder::new().serve_connection(TokioIo::new(socket), service);
+    let served = Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(socket), service);
     if let Err(error) = served.await {
         tracing::debug!(%error, "admin connection failed");
     }

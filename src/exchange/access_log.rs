@@ -5,20 +5,24 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::error::Reason;
-use crate::observe::summary::ExchangeSummary;
+use crate::observe::summary::{ExchangeSummary, client_text};
 
 /// Writes the line of an exchange. It contains no query, credentials or body. The field names are a
 /// contract, also where the code uses other terms.
 pub(super) fn log(summary: &ExchangeSummary<'_>) {
     let request = &summary.request;
     let [citrix_id, cws_id, cc_id] = summary.citrix_ids;
+    let (mut method, mut path) = (request.method.as_str(), request.path);
+    if !summary.is_named && summary.reason.is_some() {
+        (method, path) = (client_text(method), client_text(path));
+    }
     tracing::info!(
         target: "access",
         caller = request.caller,
         peer = request.peer.map(tracing::field::display),
         forwarded_for = summary.forwarded_for,
-        method = request.method.as_str(),
-        path = request.path,
+        method,
+        path,
         version = ?summary.version,
         route = summary.route,
         retired = summary.retired,

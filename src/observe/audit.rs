@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use crate::config::LogFormat;
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::limit::owner::OwnerKey;
+use crate::observe::summary::client_text;
 pub use line::AuditLine;
 use queue::Queue;
 pub(super) use queue::QueuedLine;
@@ -129,6 +130,15 @@ impl AuditLog {
             verdict: line.verdict,
             listener: line.listener,
             reason,
+        };
+        let shortened = AuditLine {
+            method: line.method.map(client_text),
+            path: line.path.map(client_text),
+            ..line.clone()
+        };
+        let line = match counted.owner {
+            AuditOwner::Client(_) => &shortened,
+            AuditOwner::Caller(_) | AuditOwner::Operator => line,
         };
         let queued = log.rejections.permits_line(&counted.owner, Instant::now())
             && log
@@ -241,6 +251,21 @@ mod tests {
 
     fn log() -> AuditLog {
         AuditLog::new(LogFormat::Json, bounded(1).0)
+    }
+
+    #[test]
+    fn long_path_is_shortened_in_the_line_of_a_client_without_a_caller_only() {
+        let (log, path) = (log(), format!("/{}", "é".repeat(30_000)));
+        let line = AuditLine {
+            path: Some(&path),
+            ..AuditLine::default()
+        };
+        for (owner, expected) in [(AuditOwner::at(None), 1023), (caller("a"), path.len())] {
+            assert!(log.record_rejection(owner, Reason::CallerUnknown, &line));
+            let line = log.next().unwrap();
+            let line: serde_json::Value = serde_json::from_slice(&line.bytes).unwrap();
+            assert_eq!(line["path"].as_str().unwrap().len(), expected);
+        }
     }
 
     fn caller(name: &str) -> AuditOwner {

@@ -10,6 +10,15 @@ use tokio::time::Instant;
 use crate::error::{Reason, ResponsibleParty};
 use citrix_wire::trace_context::TraceId;
 
+/// Bytes of a method or path in the log lines of clients without a caller. Their lines are limited in
+/// number, and must be in size.
+const MAX_CLIENT_TEXT: usize = 1024;
+
+/// Returns the part of a method or path that log lines of clients without a caller contain.
+pub fn client_text(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_CLIENT_TEXT)]
+}
+
 /// Cause of an exchange's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {

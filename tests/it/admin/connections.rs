@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use tokio::net::TcpSocket;
+use tokio::task::JoinSet;
 
 use crate::harness::{Gateway, OK, Upstream, Wire, get, wait_until};
 
@@ -198,4 +199,31 @@ async fn wrong_secrets_are_delayed_and_give_way_to_probes_and_operators() {
     assert_probes_are_served(&gateway).await;
     let status = request("GET", "/status.json", super::SECRET);
     assert_eq!(gateway.admin(status).await.status(), 200);
+}
+
+#[tokio::test]
+async fn scrapes_in_a_flood_delay_probes_by_a_few_scrapes_only() {
+    let (gateway, _upstream) = gateway("").await;
+    let scrapes = Arc::new(AtomicUsize::new(0));
+    let mut flood = JoinSet::new();
+    for _ in 0..50 {
+        let (mut wire, scrapes) = (connect(&gateway).await, Arc::clone(&scrapes));
+        flood.spawn(async move {
+            loop {
+                wire.write("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    .await;
+                assert_eq!(wire.response().await.status(), 200);
+                scrapes.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    wait_until("all scrape", async || scrapes.load(Ordering::Relaxed) > 100).await;
+    let mut delays = Vec::new();
+    for _ in 0..10 {
+        let before = scrapes.load(Ordering::Relaxed);
+        assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
+        delays.push(scrapes.load(Ordering::Relaxed) - before);
+    }
+    delays.sort_unstable();
+    assert!(delays[5] < 20, "{delays:?}");
 }
