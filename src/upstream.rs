@@ -1,6 +1,7 @@
 //! Connections to upstreams: dialling, pooling, exchanges. Each worker has its own.
 
 pub mod body;
+pub mod bounded;
 pub mod control_plane;
 pub mod dial;
 mod exchange;

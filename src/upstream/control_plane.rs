@@ -23,6 +23,7 @@ use secrecy::zeroize::Zeroizing;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::chain;
+use crate::upstream::bounded::Bounded;
 use crate::upstream::dial::tunnel::PRODUCT;
 use crate::upstream::dial::{ConnectError, DialConfig, DialTarget, UpstreamIo, dial};
 use citrix_wire::citrix::headers::{
@@ -31,6 +32,9 @@ use citrix_wire::citrix::headers::{
 
 /// Maximum size of a response body in bytes. A token response has about 2 kB (contract §1.1).
 pub(crate) const MAX_RESPONSE_BYTES: usize = 256 * 1024;
+
+/// Maximum number of bytes that are read for one response, framing included.
+const MAX_RECEIVED_BYTES: usize = 2 * MAX_RESPONSE_BYTES;
 
 /// Maximum length of a transaction id, which normally has 36 bytes.
 const MAX_TRANSACTION_ID_BYTES: usize = 128;
@@ -138,18 +142,19 @@ impl ControlClient {
 
     async fn respond(&self, mut request: Request<Bytes>) -> Result<Response<Incoming>, SendError> {
         let (io, is_http2) = self.connect(request.uri()).await?;
+        let io = TokioIo::new(Bounded::new(io, MAX_RECEIVED_BYTES));
         request.headers_mut().insert(USER_AGENT, PRODUCT);
         let request = request.map(Full::new);
         let response = if is_http2 {
             let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .handshake(TokioIo::new(io))
+                .handshake(io)
                 .await
                 .map_err(|error| ConnectError::Http(error.into()))?;
             self.drive(connection);
             sender.send_request(request).await
         } else {
-            let handshake = http1::Builder::new().handshake(TokioIo::new(io)).await;
+            let handshake = http1::Builder::new().handshake(io).await;
             let (mut sender, connection) =
                 handshake.map_err(|error| ConnectError::Http(error.into()))?;
             self.drive(connection);

@@ -48,7 +48,7 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// by it.
 const MAX_DECODED_HEAD: u32 = 1024 * 1024;
 /// Maximum number of interim responses (1xx) to one request.
-const MAX_INTERIM: u32 = 32;
+const MAX_INTERIM: u32 = 16;
 /// Timeout for the upstream's first SETTINGS frame, without which its stream limit is unknown.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 

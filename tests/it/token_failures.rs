@@ -62,6 +62,7 @@ fn responses() -> Vec<(&'static str, String)> {
             response("200 OK", "", r#"{"access_token":17}"#),
         ),
         ("malformed", "SSH-2.0-OpenSSH_9.6\r\n\r\n".to_owned()),
+        ("too_large", "HTTP/1.1 100 Continue\r\n\r\n".repeat(40_000)),
         (
             "error_in_200",
             response(

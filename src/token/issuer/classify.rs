@@ -3,8 +3,10 @@
 use std::io::ErrorKind;
 
 use super::LoginError;
+use crate::error::chain;
 use crate::tls::fault::TlsFault;
 use crate::token::outcome::Outcome;
+use crate::upstream::bounded::BoundExceeded;
 use crate::upstream::control_plane::{self, BodyReadError, SendError};
 use crate::upstream::dial::ConnectError;
 
@@ -40,6 +42,11 @@ fn outcome(error: &SendError) -> Outcome {
             if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() =>
         {
             Outcome::Malformed
+        }
+        SendError::Broken(error)
+            if chain::sources(error).any(|source| source.is::<BoundExceeded>()) =>
+        {
+            Outcome::TooLarge
         }
         SendError::Broken(_) => Outcome::Truncated,
     }

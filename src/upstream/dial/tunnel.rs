@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{DialTarget, EgressProxyFault};
 use crate::config::ConnectProxy;
+use crate::upstream::bounded::Bounded;
 
 /// The `User-Agent` of the gateway's own requests.
 pub const PRODUCT: HeaderValue =
@@ -22,6 +23,9 @@ pub const PRODUCT: HeaderValue =
 
 /// Maximum size of a response head in bytes. Usual ones have a few hundred.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Maximum number of bytes that are read for it, interim responses included.
+const MAX_RECEIVED_BYTES: usize = 4 * MAX_HEAD_BYTES;
 
 /// Requests a tunnel to `target` on a connection to `proxy`, and returns that connection.
 ///
@@ -38,7 +42,7 @@ where
     let request = request(proxy, target);
     let (mut sender, connection) = Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
-        .handshake(TokioIo::new(socket))
+        .handshake(TokioIo::new(Bounded::new(socket, MAX_RECEIVED_BYTES)))
         .await
         .map_err(EgressProxyFault::Broken)?;
     let status = async {
@@ -65,7 +69,7 @@ where
     if !parts.read_buf.is_empty() {
         return Err(EgressProxyFault::UnexpectedData);
     }
-    Ok(parts.io.into_inner())
+    Ok(parts.io.into_inner().into_inner())
 }
 
 fn request(proxy: &ConnectProxy, target: DialTarget<'_>) -> Request<Empty<Bytes>> {
@@ -113,7 +117,7 @@ mod tests {
         response: &[u8],
         target: DialTarget<'_>,
     ) -> (Result<DuplexStream, EgressProxyFault>, String, DuplexStream) {
-        let (client, mut server) = duplex(64 * 1024);
+        let (client, mut server) = duplex(256 * 1024);
         let serve = async {
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {
@@ -204,6 +208,13 @@ mod tests {
     #[tokio::test]
     async fn endless_response_head_is_rejected() {
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(40 * 1024));
+        let (opened, ..) = open_with(endless.as_bytes(), TARGET).await;
+        assert!(matches!(opened, Err(EgressProxyFault::Broken(_))));
+    }
+
+    #[tokio::test]
+    async fn endless_interim_responses_are_rejected() {
+        let endless = "HTTP/1.1 100 Continue\r\n\r\n".repeat(2 * MAX_RECEIVED_BYTES / 25);
         let (opened, ..) = open_with(endless.as_bytes(), TARGET).await;
         assert!(matches!(opened, Err(EgressProxyFault::Broken(_))));
     }
