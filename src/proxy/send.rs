@@ -142,7 +142,7 @@ impl SendContext<'_> {
         };
         self.record_acceptance(&sent, &resend.copy, customer, exchange);
         let sent = self.finish(sent, resend, customer, exchange);
-        if sent.response.status().as_u16() == SITE_FROZEN {
+        if sent.response.status().as_u16() == SITE_FROZEN && self.leads_to_citrix(customer) {
             return Err(Box::pin(frozen::request_activation(sent, customer)).await);
         }
         Ok(sent)
@@ -153,6 +153,14 @@ impl SendContext<'_> {
         let replicas = self.live.fleet.as_ref()?.replicas?;
         let (_, queue_timeout) = customer.limit(self.route)?;
         Some(Spacing::new(replicas, queue_timeout))
+    }
+
+    /// Returns `true` if the route leads to Citrix as far as the configuration shows: if it is built in, or
+    /// leads to a gateway of the customer. The upstream of another one neither redirects requests to
+    /// Citrix nor reports a state of the customer there.
+    fn leads_to_citrix(&self, customer: &Customer) -> bool {
+        let is_origin = |(origin, _): (&Arc<Origin>, &str)| origin.id == self.destination.origin.id;
+        self.route.config.built_in || self.snapshot.gateways(customer).any(is_origin)
     }
 
     /// Counts the outcomes of replays and waits, and releases the replay copy.

@@ -235,3 +235,19 @@ async fn token_of_another_customer_is_reported() {
     assert_eq!(body["tokens"][0]["other_customer"], json!("contoso"));
     assert_eq!(kinds(&body), ["customer_mismatch"]);
 }
+
+#[tokio::test]
+async fn responses_of_an_upstream_outside_citrix_prove_nothing_about_the_customer() {
+    let citrix = Upstream::responding(UNAUTHORIZED).await;
+    let other = rejecting_below("/forbidden", FORBIDDEN).await;
+    let route = format!("[[route]]\nprefix = '/other'\nupstream = '{}'", other.url());
+    let gateway = Gateway::in_front_of(&citrix).with(&route).start().await;
+    assert_eq!(send(&gateway, "/other/forbidden", 20).await, 403);
+    assert_eq!(readyz(&gateway).await.1[0], "ready");
+    assert_eq!(send(&gateway, "/x", 3).await, 401);
+    assert_eq!(send(&gateway, "/other/x", 1).await, 200);
+    assert_eq!(
+        readyz(&gateway).await.1[0],
+        "ready, but Citrix rejects 1 of 1 customers"
+    );
+}

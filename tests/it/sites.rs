@@ -321,3 +321,17 @@ async fn request_activates_a_frozen_emulator_site() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn frozen_status_of_an_upstream_outside_citrix_is_passed() {
+    let citrix = Upstream::responding(OK).await;
+    let other = frozen().await;
+    let route = format!("[[route]]\nprefix = '/other'\nupstream = '{}'", other.url());
+    let gateway = Gateway::in_front_of(&citrix).with(&route).start().await;
+    let response = gateway.raw(get("/other/x")).await;
+    assert_eq!(
+        (response.status(), response.text().as_str()),
+        (530, "marker")
+    );
+    assert_eq!(citrix.connections(), 0);
+}

@@ -36,6 +36,9 @@ impl SendContext<'_> {
 
     #[cold]
     fn record_success(&self, copy: &ReplayCopy, customer: &Customer) {
+        if !self.leads_to_citrix(customer) {
+            return;
+        }
         let scope = self.rejection_scope(copy, customer);
         let ended = customer.token.acceptance().accept(scope, Instant::now());
         if let Some(ended) = ended {
@@ -55,6 +58,9 @@ impl SendContext<'_> {
         customer: &Customer,
         exchange: &Exchange,
     ) {
+        if !self.leads_to_citrix(customer) {
+            return;
+        }
         let (slot, code) = (&customer.token, sent.response.status());
         if code == StatusCode::UNAUTHORIZED && sent.token.generation() < slot.generation() {
             // The current token may be accepted.

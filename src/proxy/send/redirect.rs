@@ -133,8 +133,8 @@ impl<'a> SendContext<'a> {
         Next::Again(Outgoing { target, ..again })
     }
 
-    /// Returns the target of a 307. `None` if it is not followed: the same or an unknown gateway,
-    /// another path behind the service, a login, a batch, another customer, a target outside the
+    /// Returns the target of a 307. `None` if it is not followed: by another upstream than Citrix's, the
+    /// same or an unknown gateway, another path behind the service, a login, a batch, another customer, a target outside the
     /// caller's rules, or a second 307.
     fn follow(
         &self,
@@ -143,6 +143,9 @@ impl<'a> SendContext<'a> {
         customer: &Customer,
         policy: Option<&Policy<'_>>,
     ) -> Option<PathAndQuery> {
+        if !self.leads_to_citrix(customer) {
+            return None;
+        }
         let location = location(sent)?;
         let path = location.path();
         let original = match &resend.redirect {

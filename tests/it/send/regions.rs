@@ -634,3 +634,27 @@ async fn emulated_region_redirect_is_followed_over_tls() {
         "{listed}"
     );
 }
+
+#[tokio::test]
+async fn redirect_by_an_upstream_outside_citrix_is_passed() {
+    let api = Upstream::responding(OK).await;
+    let base = api.url();
+    let other = Upstream::scripted_by_request(move |_, request| {
+        to(&format!("{base}/feature-data{}", rest(request))).into()
+    })
+    .await;
+    let route = format!("[[route]]\nprefix = '/other'\nupstream = '{}'", other.url());
+    let gateway = Gateway::in_front_of(&api).with(&route).start().await;
+    for request in [get("/other/a/x"), post("/other/a/x", "{}")] {
+        let response = gateway.raw(request).await;
+        assert_eq!(response.status(), 307);
+        assert!(
+            response
+                .field("location")
+                .unwrap()
+                .ends_with("/feature-data/x")
+        );
+    }
+    assert_eq!(regions(&gateway).await, serde_json::json!([]));
+    assert_eq!(api.connections(), 0);
+}
