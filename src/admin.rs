@@ -57,6 +57,7 @@ use crate::state::lifecycle::Lifecycle;
 use crate::system::log_limit::LogLimit;
 use audit::AuditedRequest;
 use citrix_wire::host;
+use citrix_wire::known_fields::KnownFields;
 use connections::Connections;
 use history::History;
 
@@ -242,7 +243,8 @@ impl Admin {
             &live.hosts
         };
         browser_guard::check_host(hosts, authority.as_ref())?;
-        browser_guard::check_site(authority.as_ref(), request.headers())
+        let fields = KnownFields::of(request.headers());
+        browser_guard::check_site(authority.as_ref(), request.headers(), fields)
     }
 
     fn metrics(&self) -> FullResponse {

@@ -35,6 +35,7 @@ use crate::observe::spans::{Recording, Spans};
 use crate::observe::summary::RequestFacts;
 use crate::state::{HeldToken, Snapshot};
 use citrix_wire::forwarded;
+use citrix_wire::known_fields::KnownFields;
 use citrix_wire::trace_context::TraceParent;
 use citrix_wire::transaction_id;
 use permits::Permits;
@@ -117,16 +118,19 @@ struct ResponseRecord {
 }
 
 impl Exchange {
-    /// Begins the record of a request.
+    /// Begins the record of a request. `fields` are those of its head.
     pub fn begin<B>(
         snapshot: Rc<Snapshot>,
         spans: &Spans,
         connection: Rc<Connection>,
         peer: Option<SocketAddr>,
         request: &http::Request<B>,
+        fields: KnownFields,
     ) -> Box<Self> {
         connection.exchange_began(request.version());
-        let trace = TraceParent::from_headers(request.headers());
+        let headers = request.headers();
+        let having = |group| fields.has(group).then_some(headers);
+        let trace = having(KnownFields::TRACE).and_then(TraceParent::from_headers);
         let recording = spans
             .record(trace)
             .map(|recording| (spans.clone(), recording));
@@ -135,14 +139,15 @@ impl Exchange {
         Box::new(Self {
             connection,
             peer,
-            forwarded_for: forwarded_for(&snapshot.live, peer, request.headers()),
+            forwarded_for: forwarded_for(&snapshot.live, peer, headers),
             method: request.method().clone(),
             target: request.uri().path_and_query().cloned(),
             version: request.version(),
             trace,
             recording,
             ids: ExchangeIds {
-                transaction: transaction_id::from_caller(request.headers())
+                transaction: having(KnownFields::TRANSACTION_ID)
+                    .and_then(transaction_id::from_caller)
                     .unwrap_or_else(|| request_id.clone()),
                 request: request_id,
                 citrix: [None, None, None],
@@ -231,6 +236,11 @@ impl Exchange {
     /// Sets whether `Authorization` has the credentials that admitted the request.
     pub fn set_admitted_by_authorization(&mut self, admitted: bool) {
         self.admitted_by_authorization = admitted;
+    }
+
+    /// Sets the transaction ids of Citrix's response.
+    pub fn set_citrix_ids(&mut self, ids: [Option<HeaderValue>; 3]) {
+        self.ids.citrix = ids;
     }
 
     /// Sets the token of the request, so that it is removed from the response's trailers.

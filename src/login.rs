@@ -38,6 +38,7 @@ use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::headers::X_CWS_TRANSACTION_ID;
 use citrix_wire::citrix::login::request::{self, Credentials, InvalidRequest};
 use citrix_wire::citrix::login::response;
+use citrix_wire::known_fields::KnownFields;
 
 /// Bytes of a login body.
 const MAX_BODY: usize = 16 * 1024;
@@ -194,7 +195,8 @@ async fn grant(
     exchange: &mut Exchange,
 ) -> Result<Response<Bytes>, LoginRejection> {
     let live = &snapshot.live;
-    let authority = head::check_head(live, head)?;
+    let fields = KnownFields::of(&head.headers);
+    let authority = head::check_head(live, head, fields)?;
     if head.method != Method::POST {
         return Err(LoginRejection::Method);
     }
@@ -205,6 +207,7 @@ async fn grant(
             live.allow_anonymous || exchange.is_local(),
             authority.as_ref(),
             &head.headers,
+            fields,
         )?;
     }
     let body = read_body(body, live.limits.body_idle_timeout, shared, exchange).await?;
@@ -217,7 +220,13 @@ async fn grant(
     if !callers.is_empty() {
         let identity = identify(head, &credentials, snapshot, exchange)?;
         let index = identity.caller;
-        browser_guard::reject_cross_site(callers, index, authority.as_ref(), &head.headers)?;
+        browser_guard::reject_cross_site(
+            callers,
+            index,
+            authority.as_ref(),
+            &head.headers,
+            fields,
+        )?;
         exchange.set_caller(Some(index));
         secret = identity.secret;
         if let Some((secret, (_, state))) = secret.zip(snapshot.caller(index)) {

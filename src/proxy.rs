@@ -31,7 +31,16 @@ use crate::observe::metrics::WorkerMetrics;
 use crate::state::{Shared, Snapshot};
 use crate::upstream::pool::Pool;
 use citrix_wire::citrix;
+use citrix_wire::known_fields::KnownFields;
 use citrix_wire::path_readings::{PathReadings, TooManyReadings};
+
+/// Facts of a request head on which several steps depend, determined once.
+pub struct HeadFacts {
+    /// The fields that it has.
+    pub fields: KnownFields,
+    /// The readings of its path. One with too many is rejected by `admit`.
+    pub readings: Result<PathReadings, TooManyReadings>,
+}
 
 /// The data path of one worker. State shared by the workers is in [`Shared`].
 pub struct Proxy {
@@ -88,26 +97,27 @@ impl Proxy {
         if plain_on_tls {
             connection.drain();
         }
+        let facts = HeadFacts {
+            fields: KnownFields::of(request.headers()),
+            readings: PathReadings::of(request.uri().path()),
+        };
         let mut exchange = Exchange::begin(
             Rc::clone(&snapshot),
             &self.shared.spans,
             connection,
             peer,
             &request,
+            facts.fields,
         );
         if plain_on_tls {
             let detail = "plain HTTP on an address that uses TLS; use https";
             return exchange.failed(Failure::new(Reason::BadRequest, detail));
         }
         let path = request.uri().path();
-        // A path with too many readings is rejected by `admit`.
-        let readings = PathReadings::of(path);
-        let endpoint = readings
-            .as_ref()
-            .ok()
-            .and_then(|readings| citrix::login::endpoint_in(path, readings));
+        let readings = facts.readings.as_ref().ok();
+        let endpoint = readings.and_then(|readings| citrix::login::endpoint_in(path, readings));
         if let Some(endpoint) = endpoint {
-            drop(readings);
+            drop(facts);
             // Boxed: rare.
             return Box::pin(login::log_in(
                 endpoint,
@@ -119,7 +129,7 @@ impl Proxy {
             .await;
         }
         match self
-            .run_steps(&snapshot, request, readings, &mut exchange)
+            .run_steps(&snapshot, request, facts, &mut exchange)
             .await
         {
             Ok(response) => exchange.forwarded(response),
@@ -135,10 +145,10 @@ impl Proxy {
         &self,
         snapshot: &Snapshot,
         request: Request<CallerBody>,
-        readings: Result<PathReadings, TooManyReadings>,
+        facts: HeadFacts,
         exchange: &mut Exchange,
     ) -> Result<Response<ForwardedBody>, Failure> {
-        let mut admitted = admit::admit(snapshot, &self.shared, request, readings, exchange)?;
+        let mut admitted = admit::admit(snapshot, &self.shared, request, facts, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let links = translate::LinkContext {
             snapshot,

@@ -11,6 +11,7 @@ use super::Callers;
 use crate::config::AllowedHosts;
 use crate::error::{Failure, Reason};
 use citrix_wire::host::{Authority, strip_root};
+use citrix_wire::known_fields::KnownFields;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -42,13 +43,19 @@ pub fn check_host(hosts: &AllowedHosts, authority: Option<&Authority<'_>>) -> Re
     Err(Failure::new(Reason::ForeignHost, detail))
 }
 
-/// Rejects a browser's cross-site and cross-origin requests.
+/// Rejects a browser's cross-site and cross-origin requests. `fields` are those of `headers`.
 ///
 /// # Errors
 /// `caller_forbidden`.
-pub fn check_site(authority: Option<&Authority<'_>>, headers: &HeaderMap) -> Result<(), Failure> {
+pub fn check_site(
+    authority: Option<&Authority<'_>>,
+    headers: &HeaderMap,
+    fields: KnownFields,
+) -> Result<(), Failure> {
+    if !fields.has(KnownFields::BROWSER) {
+        return Ok(());
+    }
     let same_origin = |origin: &[u8]| authority.is_some_and(|own| is_origin_of(origin, own));
-    // One pass costs less than two lookups.
     for (name, value) in headers {
         let value = value.as_bytes();
         let detail = if *name == SEC_FETCH_SITE && !matches!(value, b"same-origin" | b"none") {
@@ -85,13 +92,14 @@ pub fn admit_anonymous(
     permitted: bool,
     authority: Option<&Authority<'_>>,
     headers: &HeaderMap,
+    fields: KnownFields,
 ) -> Result<(), Failure> {
     if !permitted {
         let detail =
             "no [[caller]] is configured; only clients on the gateway's machine are admitted";
         return Err(Failure::new(Reason::CallerForbidden, detail));
     }
-    check_site(authority, headers)
+    check_site(authority, headers, fields)
 }
 
 /// Rejects a browser's cross-site request where the caller at `index` has no secret: a browser
@@ -104,12 +112,13 @@ pub fn reject_cross_site(
     index: usize,
     authority: Option<&Authority<'_>>,
     headers: &HeaderMap,
+    fields: KnownFields,
 ) -> Result<(), Failure> {
     if callers
         .get(index)
         .is_some_and(|caller| !caller.has_secret())
     {
-        check_site(authority, headers)?;
+        check_site(authority, headers, fields)?;
     }
     Ok(())
 }
@@ -129,7 +138,7 @@ mod tests {
             .collect();
         let authority = (!host.is_empty()).then(|| Authority::parse(host).unwrap());
         let checked = check_host(hosts, authority.as_ref())
-            .and_then(|()| check_site(authority.as_ref(), &headers));
+            .and_then(|()| check_site(authority.as_ref(), &headers, KnownFields::of(&headers)));
         checked.err().map(|failure| failure.reason().as_str())
     }
 

@@ -9,14 +9,19 @@ use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::inbound::strict;
 use citrix_wire::host::{self, Authority};
+use citrix_wire::known_fields::KnownFields;
 
 /// Rejects an ambiguous head, a method that is not forwarded, and a foreign host. Returns the
-/// authority.
+/// authority. `fields` are those of the head.
 ///
 /// # Errors
 /// `bad_request`, `headers_too_large` or `foreign_host`.
-pub fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'h>>, Failure> {
-    strict::check(head)?;
+pub fn check_head<'h>(
+    live: &Live,
+    head: &'h Parts,
+    fields: KnownFields,
+) -> Result<Option<Authority<'h>>, Failure> {
+    strict::check(head, fields)?;
     if !is_forwardable(&head.method) {
         let detail = format!("method {} is not supported", head.method);
         return Err(Failure::new(Reason::BadRequest, detail));

@@ -28,7 +28,6 @@ impl Exchange {
         mut self: Box<Self>,
         mut response: Response<ForwardedBody>,
     ) -> Response<CallerResponseBody> {
-        self.ids.citrix = transaction_ids(response.headers());
         // Responses of Citrix's API gateway itself may have an empty id.
         if self.ids.citrix.iter().flatten().all(HeaderValue::is_empty) {
             response

@@ -7,16 +7,17 @@ use http::{HeaderMap, HeaderValue, Version};
 
 use crate::error::{Failure, Reason};
 use citrix_wire::framing_guard::FramingError;
+use citrix_wire::known_fields::KnownFields;
 use citrix_wire::lookalikes::is_lookalike;
 
 /// Maximum number of header fields, which is hyper's for HTTP/1. HTTP/2 limits their size only.
 const MAX_FIELDS: usize = 100;
 
-/// Rejects a head that is ambiguous or has too many fields.
+/// Rejects a head that is ambiguous or has too many fields. `fields` are those of the head.
 ///
 /// # Errors
 /// `bad_request` or `headers_too_large`.
-pub fn check(head: &Parts) -> Result<(), Failure> {
+pub fn check(head: &Parts, fields: KnownFields) -> Result<(), Failure> {
     let bad = |detail: String| Err(Failure::new(Reason::BadRequest, detail));
     // Found by the framing guard in the bytes; the parsed head does not show it.
     if let Some(fault) = head.extensions.get::<FramingError>() {
@@ -39,7 +40,9 @@ pub fn check(head: &Parts) -> Result<(), Failure> {
     if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
         return bad("scheme of the request target is neither http nor https".to_owned());
     }
-    if let Some(name) = head.headers.keys().find(|name| is_lookalike(name.as_str())) {
+    if fields.has(KnownFields::UNUSUAL)
+        && let Some(name) = head.headers.keys().find(|name| is_lookalike(name.as_str()))
+    {
         return bad(format!("header {name} resembles another header"));
     }
     Ok(())
@@ -69,7 +72,8 @@ mod tests {
     use super::*;
 
     fn rejection(request: http::request::Builder) -> Option<&'static str> {
-        check(&request.body(()).unwrap().into_parts().0)
+        let head = request.body(()).unwrap().into_parts().0;
+        check(&head, KnownFields::of(&head.headers))
             .err()
             .map(|failure| failure.reason().as_str())
     }

@@ -13,6 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use http_body::Body as _;
 
+use super::HeadFacts;
 use crate::callers::head::{check_head, reject_codings};
 use crate::config::Live;
 use crate::error::{Failure, Reason};
@@ -21,7 +22,7 @@ use crate::inbound::body::CallerBody;
 use crate::state::Shared;
 use crate::state::addressing::{RouteMatch, too_many_readings};
 use crate::state::{Customer, Snapshot};
-use citrix_wire::path_readings::{PathReadings, TooManyReadings};
+use citrix_wire::known_fields::KnownFields;
 
 use self::caller::pick_caller;
 use self::customer::pick_customer;
@@ -32,6 +33,8 @@ pub struct Admitted<'s> {
     pub(super) method: Method,
     pub(super) route_match: RouteMatch,
     pub(super) headers: HeaderMap,
+    /// The fields that `headers` may have.
+    pub(super) fields: KnownFields,
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
     /// Authority by which the caller addressed the gateway.
@@ -42,7 +45,7 @@ pub struct Admitted<'s> {
     pub(super) policy: Option<Policy<'s>>,
 }
 
-/// Admits or rejects a request, and logs the decision. `readings` are those of its path.
+/// Admits or rejects a request, and logs the decision.
 ///
 /// # Errors
 /// A 4xx reason, or `overloaded` at a limit of the caller.
@@ -50,11 +53,11 @@ pub fn admit<'s>(
     snapshot: &'s Snapshot,
     shared: &Shared,
     request: Request<CallerBody>,
-    readings: Result<PathReadings, TooManyReadings>,
+    facts: HeadFacts,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
     let (mut head, body) = request.into_parts();
-    let admitted = check(snapshot, shared, &mut head, body, readings, exchange);
+    let admitted = check(snapshot, shared, &mut head, body, facts, exchange);
     if admitted.is_ok() {
         exchange.set_admitted();
     }
@@ -75,16 +78,21 @@ fn check<'s>(
     shared: &Shared,
     head: &mut Parts,
     mut body: CallerBody,
-    readings: Result<PathReadings, TooManyReadings>,
+    facts: HeadFacts,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
     let live = &snapshot.live;
-    let authority = check_head(live, head)?;
+    let HeadFacts {
+        mut fields,
+        readings,
+    } = facts;
+    let authority = check_head(live, head, fields)?;
     let caller = pick_caller(
         snapshot,
         shared,
         authority.as_ref(),
         &head.headers,
+        fields,
         exchange,
     )?;
     exchange.set_caller(caller);
@@ -93,15 +101,23 @@ fn check<'s>(
     let host = match head.uri.authority() {
         // It overrides the field (RFC 9112 section 3.2.2).
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => head.headers.remove(HOST),
+        None => head.headers.get(HOST).cloned(),
     };
-    reject_codings(&head.headers)?;
-    reject_too_large(live, &head.headers)?;
+    if fields.has(KnownFields::TRANSFER_ENCODING) {
+        reject_codings(&head.headers)?;
+    }
+    if fields.has(KnownFields::CONTENT_LENGTH) {
+        reject_too_large(live, &head.headers)?;
+    }
     // The checks below depend on which customers exist; all others precede them.
     rules::check_named_customers(snapshot, target.path(), &readings, exchange)?;
     // Before the customer is looked up: a path without a route is 404 whichever customer it names.
     let route_match = snapshot.match_route(target, &readings, &mut head.headers)?;
-    let customer = pick_customer(snapshot, &head.headers, &route_match)?;
+    if route_match.retired.is_some() {
+        // Ids of the address have become fields.
+        fields = KnownFields::of(&head.headers);
+    }
+    let customer = pick_customer(snapshot, &head.headers, fields, &route_match)?;
     exchange.set_customer(&customer.id);
     let policy = rules::evaluate(
         snapshot,
@@ -126,7 +142,8 @@ fn check<'s>(
     Ok(Admitted {
         method: head.method.clone(),
         route_match,
-        expects_continue: expects_continue(head),
+        expects_continue: fields.has(KnownFields::EXPECT) && expects_continue(head),
+        fields,
         headers: std::mem::take(&mut head.headers),
         body,
         customer,

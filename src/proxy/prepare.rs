@@ -18,17 +18,23 @@ use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::state::addressing::too_many_readings;
 use crate::state::{Customer, Route};
-use crate::upstream::framing::frame;
+use crate::upstream::framing::add_framing;
 use citrix_wire::citrix::accept::wants_json;
 use citrix_wire::citrix::batch::{BatchPath, BatchTemplate};
 use citrix_wire::citrix::cvad::needs_instance_id;
 use citrix_wire::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path,
-    is_gateway_only, remove_empty,
+    remove_empty,
 };
 use citrix_wire::citrix::login::token_endpoint;
+use citrix_wire::known_fields::KnownFields;
 use citrix_wire::path_readings::PathReadings;
 use citrix_wire::{coding, hop_by_hop, link_rewrite, path};
+
+/// The caller's fields that are not forwarded.
+const NOT_FORWARDED: KnownFields = KnownFields::HOP_BY_HOP
+    .and(KnownFields::GATEWAY_ONLY)
+    .and(KnownFields::CONTENT_LENGTH);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -66,6 +72,7 @@ pub fn prepare<'s>(
         method,
         route_match,
         mut headers,
+        fields,
         body,
         customer,
         expects_continue,
@@ -101,14 +108,17 @@ pub fn prepare<'s>(
     if !picked.destination.base_path.is_empty() {
         reject_login(read())?;
     }
-    hop_by_hop::remove_with(&mut headers, is_gateway_only);
-    let needs_site = add_citrix_fields(&mut headers, customer, read(), exchange);
-    join_cookies(&mut headers);
+    let names_site = adapt_caller_fields(&mut headers, fields, picked.route);
+    let needs_site = !names_site && add_site(&mut headers, customer, read());
+    headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
+    headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id().clone());
     if wants_json(&headers, paths) {
         headers.insert(ACCEPT, JSON);
     }
-    add_route_fields(&mut headers, picked.route);
-    frame(&method, &mut headers, &body);
+    for (name, value) in &picked.route.default_headers {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
+    add_framing(&method, &mut headers, &body);
     exchange.set_upload(body.progress());
     let has_body = !body.is_end_stream();
     let is_batch = has_body && {
@@ -130,15 +140,20 @@ pub fn prepare<'s>(
     })
 }
 
-/// Adds the fields that a route requires, and restricts those that its link rewriting limits.
-fn add_route_fields(headers: &mut HeaderMap, route: &Route) {
+/// Removes what is not forwarded, joins cookies, and restricts what the route's link rewriting
+/// limits. Returns `true` if the caller names a site.
+fn adapt_caller_fields(headers: &mut HeaderMap, fields: KnownFields, route: &Route) -> bool {
+    if fields.has(NOT_FORWARDED) {
+        hop_by_hop::remove_set(headers, NOT_FORWARDED);
+    }
+    if fields.has(KnownFields::COOKIE) {
+        join_cookies(headers);
+    }
     if route.config.rewrite_links {
         coding::retain_decodable(headers);
         link_rewrite::add_strong_tags(headers);
     }
-    for (name, value) in &route.default_headers {
-        headers.entry(name).or_insert_with(|| value.clone());
-    }
+    fields.has(KnownFields::SITE) && remove_empty(headers, &CITRIX_INSTANCE_ID)
 }
 
 /// Rejects a path that names another customer: a route's base path may add a segment that the
@@ -199,29 +214,14 @@ fn batch_path(paths: [&str; 2], readings: &[PathReadings; 2]) -> BatchPath {
     }
 }
 
-/// Adds customer, site and transaction id. Returns `true` if the site is required and not known
-/// yet.
-fn add_citrix_fields<'p>(
-    headers: &mut HeaderMap,
-    customer: &Customer,
-    readings: impl Iterator<Item = &'p str>,
-    exchange: &Exchange,
-) -> bool {
-    let needs_site = add_site(headers, customer, readings);
-    headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
-    headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id().clone());
-    needs_site
-}
-
-/// Adds `Citrix-InstanceId` if the service behind one of the readings requires it: the caller's
-/// value, else the configured or discovered one. Returns `true` if the site is still to be
-/// discovered.
+/// Adds the configured or discovered `Citrix-InstanceId` if the service behind one of the readings
+/// requires it. Returns `true` if the site is still to be discovered.
 fn add_site<'p>(
     headers: &mut HeaderMap,
     customer: &Customer,
     mut readings: impl Iterator<Item = &'p str>,
 ) -> bool {
-    if remove_empty(headers, &CITRIX_INSTANCE_ID) || !readings.any(needs_instance_id) {
+    if !readings.any(needs_instance_id) {
         return false;
     }
     if let Some(site) = customer.instance_id() {

@@ -13,10 +13,15 @@ use super::send::Sent;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::exchange::body::ForwardedBody;
-use citrix_wire::citrix::headers::is_upstream_only;
+use citrix_wire::citrix::headers::transaction_ids;
+use citrix_wire::known_fields::KnownFields;
 use citrix_wire::{hop_by_hop, response_framing};
 
 pub use self::links::LinkContext;
+
+const FRAMING: KnownFields = KnownFields::CONTENT_LENGTH.and(KnownFields::TRANSFER_ENCODING);
+/// Citrix's fields that are not forwarded.
+const NOT_FORWARDED: KnownFields = KnownFields::HOP_BY_HOP.and(KnownFields::UPSTREAM_ONLY);
 
 const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 
@@ -44,20 +49,30 @@ pub fn translate(
     // delimit the body of an HTTP/1.0 response by the close.
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
-    response_framing::normalize(headers)
-        .map_err(|fault| Failure::new(Reason::UpstreamBroken, fault.to_string()))?;
+    let fields = KnownFields::of(headers);
+    if fields.has(FRAMING) {
+        response_framing::normalize(headers)
+            .map_err(|fault| Failure::new(Reason::UpstreamBroken, fault.to_string()))?;
+    }
     if status == StatusCode::NO_CONTENT {
         // RFC 9110 section 8.6.
         headers.remove(CONTENT_LENGTH);
     }
-    hop_by_hop::remove_with(headers, is_upstream_only);
+    if fields.has(NOT_FORWARDED) {
+        hop_by_hop::remove_set(headers, NOT_FORWARDED);
+    }
     token.remove_echoes(headers);
     exchange.set_sent_token(token);
     if !exchange.is_admitted_by_authorization() {
         // A shared cache may otherwise store the response (RFC 9111 section 3.5).
         headers.entry(CACHE_CONTROL).or_insert(PRIVATE);
     }
+    if fields.has(KnownFields::TRANSACTION_ID) {
+        exchange.set_citrix_ids(transaction_ids(headers));
+    }
     let redirected_to = redirected_to.as_deref();
-    links.rewrite_cookies(headers, exchange.path(), redirected_to);
-    Ok(links.rewrite(response, redirected_to))
+    if fields.has(KnownFields::SET_COOKIE) {
+        links.rewrite_cookies(headers, exchange.path(), redirected_to);
+    }
+    Ok(links.rewrite(response, fields, redirected_to))
 }

@@ -9,6 +9,11 @@ use http_body::Body;
 pub fn frame(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
     headers.remove(CONTENT_LENGTH);
     headers.remove(TRANSFER_ENCODING);
+    add_framing(method, headers, body);
+}
+
+/// Adds the framing fields of the body as it is sent. There are none yet.
+pub fn add_framing(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
     let expects_body = expects_body(method);
     if body.is_end_stream() {
         if expects_body {

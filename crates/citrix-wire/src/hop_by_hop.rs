@@ -3,40 +3,34 @@
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName};
 
+use crate::known_fields::KnownFields;
+
 /// Returns `true` if a field is hop-by-hop even when `Connection` does not name it.
 ///
 /// The list has the fields of RFC 9110, `Keep-Alive`, `Proxy-Connection`, `HTTP2-Settings` (Java's
 /// client offers an upgrade with every request) and the credentials for a proxy.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-            | "proxy-authenticate"
-            | "proxy-authentication-info"
-            | "proxy-authorization"
-    )
+    KnownFields::of_name(name).has(KnownFields::HOP_BY_HOP)
 }
 
 /// Removes hop-by-hop fields and those that `Connection` names.
 ///
 /// Call it before adding fields: `Connection: authorization` would remove an added `Authorization`.
 pub fn remove(headers: &mut HeaderMap) {
-    remove_with(headers, |_| false);
+    remove_set(headers, KnownFields::HOP_BY_HOP);
 }
 
-/// Like [`remove`], and also removes the fields that `unwanted` selects.
+/// Removes the fields of a set, and those that `Connection` names.
+pub fn remove_set(headers: &mut HeaderMap, set: KnownFields) {
+    remove_with(headers, |name| KnownFields::of_name(name).has(set));
+}
+
+/// Removes the fields that `unwanted` selects, and those that `Connection` names.
 pub fn remove_with(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     // Allocates nothing for the many messages without such fields.
     let mut found: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name) || unwanted(name))
+        .filter(|name| unwanted(name))
         .cloned()
         .collect();
     if found.contains(&CONNECTION) {

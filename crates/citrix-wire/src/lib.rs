@@ -15,6 +15,7 @@ pub mod hex;
 pub mod hop_by_hop;
 pub mod host;
 pub mod json;
+pub mod known_fields;
 pub mod link_rewrite;
 pub mod lookalikes;
 pub mod path;

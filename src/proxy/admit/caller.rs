@@ -10,6 +10,7 @@ use crate::exchange::Exchange;
 use crate::state::Shared;
 use crate::state::Snapshot;
 use citrix_wire::host::Authority;
+use citrix_wire::known_fields::KnownFields;
 
 /// Authenticates the caller and returns its index in the configuration. In anonymous mode it
 /// returns `None` and ignores credentials.
@@ -21,12 +22,14 @@ pub(super) fn pick_caller(
     shared: &Shared,
     authority: Option<&Authority<'_>>,
     headers: &HeaderMap,
+    fields: KnownFields,
     exchange: &mut Exchange,
 ) -> Result<Option<usize>, Failure> {
     let callers = &snapshot.callers;
     if callers.is_empty() {
         let permitted = snapshot.live.allow_anonymous || exchange.is_local();
-        return browser_guard::admit_anonymous(permitted, authority, headers).map(|()| None);
+        return browser_guard::admit_anonymous(permitted, authority, headers, fields)
+            .map(|()| None);
     }
     let presented = PresentedCredentials::read(headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
@@ -44,7 +47,7 @@ pub(super) fn pick_caller(
     if let Some((secret, (_, state))) = secret.zip(snapshot.caller(caller)) {
         state.secret_used(secret, exchange.began());
     }
-    browser_guard::reject_cross_site(callers, caller, authority, headers)?;
+    browser_guard::reject_cross_site(callers, caller, authority, headers, fields)?;
     Ok(Some(caller))
 }
 

@@ -7,6 +7,7 @@ use crate::error::{Failure, Reason};
 use crate::state::addressing::RouteMatch;
 use crate::state::{Customer, Snapshot};
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_readings, is_empty};
+use citrix_wire::known_fields::KnownFields;
 
 /// Returns the customer that `Citrix-CustomerId`, the old `Customer` field or the path names, else
 /// the default one. An empty field counts as absent.
@@ -17,11 +18,14 @@ use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_re
 pub(super) fn pick_customer<'s>(
     snapshot: &'s Snapshot,
     headers: &HeaderMap,
+    fields: KnownFields,
     route_match: &RouteMatch,
 ) -> Result<&'s Customer, Failure> {
+    let headers = fields.has(KnownFields::CUSTOMER).then_some(headers);
     // One pass costs less than two lookups.
     let in_headers = headers
-        .iter()
+        .into_iter()
+        .flatten()
         .filter(|(name, value)| names_customer(name) && !is_empty(value))
         .map(|(_, value)| value.as_bytes());
     let in_path =

@@ -1,7 +1,7 @@
 //! Rewrites links and the scope of cookies in responses, so that both lead to the gateway
 //! (interface §4.2).
 
-use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION, SET_COOKIE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
@@ -11,6 +11,7 @@ use crate::state::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
 use citrix_wire::coding::ContentCoding;
+use citrix_wire::known_fields::KnownFields;
 use citrix_wire::link_rewrite::{
     BodyRewriter, CookieScope, LinkRewriter, rewrite_cookies, rewrite_headers,
     strip_content_metadata,
@@ -30,17 +31,16 @@ pub struct LinkContext<'s> {
 }
 
 impl LinkContext<'_> {
-    /// Rewrites the links of a response. `redirected_to` is the origin that responded, if not the
+    /// Rewrites the links of a response with these fields. `redirected_to` is the origin that responded, if not the
     /// route's.
     pub(super) fn rewrite(
         &self,
         mut response: Response<ResponseBody>,
+        fields: KnownFields,
         redirected_to: Option<&Origin>,
     ) -> Response<ForwardedBody> {
         let headers = response.headers_mut();
-        let in_head = [LOCATION, CONTENT_LOCATION, LINK]
-            .iter()
-            .any(|name| headers.contains_key(name));
+        let in_head = fields.has(KnownFields::LINK);
         let in_body = self.picked.route.config.rewrite_links && is_json(headers);
         let rewriter = (in_head || in_body).then(|| self.rewriter(redirected_to));
         let Some(rewriter) = rewriter.flatten() else {
@@ -77,9 +77,6 @@ impl LinkContext<'_> {
         path: &str,
         redirected_to: Option<&Origin>,
     ) {
-        if !headers.contains_key(SET_COOKIE) {
-            return;
-        }
         let config = &self.picked.route.config;
         // As the caller wrote it, since clients compare paths byte for byte; a retired address
         // begins otherwise.

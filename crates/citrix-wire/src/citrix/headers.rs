@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::legacy;
 use crate::hop_by_hop;
+use crate::known_fields::KnownFields;
 use crate::lookalikes::is_lookalike;
 use crate::path::first_segment;
 use crate::path_readings::PathReadings;
@@ -44,31 +45,7 @@ pub fn transaction_ids(headers: &HeaderMap) -> [Option<HeaderValue>; 3] {
 /// the gateway, fields with a client's address, which proxies add, and those with which frameworks
 /// override method, path or host.
 pub fn is_gateway_only(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "authorization"
-            | "customer"
-            | "expect"
-            | "forwarded"
-            | "true-client-ip"
-            | "via"
-            | "x-api-key"
-            | "x-client-ip"
-            | "x-cluster-client-ip"
-            | "x-forwarded"
-            | "x-host"
-            | "x-http-method"
-            | "x-http-method-override"
-            | "x-method-override"
-            | "x-original-forwarded-for"
-            | "x-original-host"
-            | "x-original-method"
-            | "x-original-uri"
-            | "x-original-url"
-            | "x-override-url"
-            | "x-real-ip"
-            | "x-rewrite-url"
-    ) || name.as_str().starts_with("x-forwarded-")
+    KnownFields::of_name(name).has(KnownFields::GATEWAY_ONLY)
 }
 
 /// Returns `true` for a value that counts as absent: a setting left empty (interface §4.1).
@@ -98,24 +75,7 @@ pub fn remove_empty(headers: &mut HeaderMap, name: &HeaderName) -> bool {
 /// policies that hold for all of Citrix's host name, not for the gateway's, which several upstreams
 /// share; permissions for pages of other sites; and fields of the gateway.
 pub fn is_upstream_only(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "accept-ch"
-            | "alt-svc"
-            | "clear-site-data"
-            | "critical-ch"
-            | "expect-ct"
-            | "nel"
-            | "origin-agent-cluster"
-            | "public-key-pins"
-            | "public-key-pins-report-only"
-            | "report-to"
-            | "reporting-endpoints"
-            | "service-worker-allowed"
-            | "set-login"
-            | "strict-transport-security"
-    ) || name.as_str().starts_with("access-control-")
-        || name.as_str().starts_with("x-proxy-")
+    KnownFields::of_name(name).has(KnownFields::UPSTREAM_ONLY)
 }
 
 /// Removes trailer fields of a response that would not be forwarded unchanged as header fields, or
@@ -123,7 +83,8 @@ pub fn is_upstream_only(name: &HeaderName) -> bool {
 /// fields (RFC 9110 section 6.5.1).
 pub fn retain_response_trailers(trailers: &mut HeaderMap) {
     hop_by_hop::remove_with(trailers, |name| {
-        is_upstream_only(name)
+        hop_by_hop::is_hop_by_hop(name)
+            || is_upstream_only(name)
             || matches!(
                 name.as_str(),
                 "age"
