@@ -178,9 +178,13 @@ impl Reason {
     }
 }
 
-/// A failed exchange, and the response it becomes.
+/// A failed exchange, and the response it becomes. Boxed and built out of line, so that it costs
+/// requests that succeed neither space in results nor code between their steps.
 #[derive(Debug)]
-pub struct Failure {
+pub struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     reason: Reason,
     /// For the caller; never a secret, never text of an upstream.
     detail: Cow<'static, str>,
@@ -194,14 +198,15 @@ pub struct Failure {
 
 impl Failure {
     /// Creates a failure. `detail` is one lower-case clause for the caller.
+    #[cold]
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Details {
             reason,
             detail: detail.into(),
             retry_after: None,
             login_transaction_id: None,
             source: None,
-        }
+        }))
     }
 
     /// Returns an `overloaded` failure that may be retried after [`LIMIT_RETRY_AFTER`].
@@ -212,37 +217,37 @@ impl Failure {
     /// Adds the source, for the log only.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.0.source = Some(source.into());
         self
     }
 
     /// Adds a `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.0.retry_after = Some(wait);
         self
     }
 
     /// Adds Citrix's id of the failed login.
     #[must_use]
     pub fn login_transaction_id(mut self, id: Option<HeaderValue>) -> Self {
-        self.login_transaction_id = id;
+        self.0.login_transaction_id = id;
         self
     }
 
     pub fn reason(&self) -> Reason {
-        self.reason
+        self.0.reason
     }
 
     /// Returns the detail for the caller.
     pub fn detail(&self) -> &Cow<'static, str> {
-        &self.detail
+        &self.0.detail
     }
 
     /// Returns the chain of sources on one line for the log, or an empty string.
     pub fn cause_chain(&self) -> String {
         let mut text = String::new();
-        let mut next: Option<&(dyn StdError + 'static)> = match &self.source {
+        let mut next: Option<&(dyn StdError + 'static)> = match &self.0.source {
             Some(source) => Some(&**source),
             None => None,
         };
@@ -259,12 +264,12 @@ impl Failure {
     /// Returns the response in the format of Citrix's errors. The body repeats the transaction id,
     /// which every response has in a header too, because many tools log only the body.
     pub fn into_response(self, transaction_id: &HeaderValue) -> Response<Bytes> {
-        let status = self.reason.status();
+        let status = self.0.reason.status();
         let problem = Problem {
-            r#type: format!("urn:citrix-auth-proxy:{}", self.reason.as_str()),
-            title: self.reason.title(),
+            r#type: format!("urn:citrix-auth-proxy:{}", self.0.reason.as_str()),
+            title: self.0.reason.title(),
             status: status.as_u16(),
-            detail: &self.detail,
+            detail: &self.0.detail,
             parameters: [Parameter {
                 name: "Citrix-TransactionId",
                 value: transaction_id.to_str().unwrap_or_default(),
@@ -282,15 +287,15 @@ impl Failure {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(
             X_PROXY_ERROR,
-            HeaderValue::from_static(self.reason.as_str()),
+            HeaderValue::from_static(self.0.reason.as_str()),
         );
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.0.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
-        if let Some(id) = self.login_transaction_id {
+        if let Some(id) = self.0.login_transaction_id {
             headers.insert(X_CWS_TRANSACTION_ID, id);
         }
-        if self.reason == Reason::CallerUnknown {
+        if self.0.reason == Reason::CallerUnknown {
             headers.insert(WWW_AUTHENTICATE, CHALLENGE);
         }
         response
@@ -299,13 +304,13 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.reason.as_str(), self.detail)
+        write!(f, "{}: {}", self.0.reason.as_str(), self.0.detail)
     }
 }
 
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.source {
+        match &self.0.source {
             Some(source) => Some(&**source),
             None => None,
         }
