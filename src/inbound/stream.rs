@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +20,10 @@ use citrix_wire::framing_guard::FramingGuard;
 
 /// The client's HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes that are read at once while a request head is due. What arrives after the head is copied
+/// twice, so that a large read would cost more than another one.
+const HEAD_READ: usize = 4 * 1024;
 
 /// Timeout for writing the end of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -178,6 +183,34 @@ impl Stream {
         self.guard = None;
     }
 
+    fn is_head_due(&self) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| guard.borrow().is_head_due())
+    }
+
+    fn poll_read_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Not zeroed, which would cost more than the read.
+        let mut space = [MaybeUninit::uninit(); HEAD_READ];
+        let mut read = ReadBuf::uninit(&mut space[..HEAD_READ.min(buf.remaining())]);
+        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut read))?;
+        let received = read.filled();
+        if received.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.connection.received(received.len()) {
+            // The connection is closed by the directive.
+            return Poll::Pending;
+        }
+        let permitted = self.permitted(received)?;
+        buf.put_slice(&received[..permitted]);
+        self.pending.extend_from_slice(&received[permitted..]);
+        Poll::Ready(Ok(()))
+    }
+
     /// Returns the number of these bytes that may be returned now.
     fn permitted(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.guard {
@@ -205,6 +238,9 @@ impl AsyncRead for Stream {
             }
             this.connection.bytes_arrived();
             return Poll::Ready(Ok(()));
+        }
+        if this.is_head_due() {
+            return this.poll_read_head(cx, buf);
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.transport).poll_read(cx, buf);

@@ -133,6 +133,11 @@ impl FramingGuard {
         self.unread == 0 && self.framing.is_none()
     }
 
+    /// Returns `true` if the next byte to scan belongs to a head.
+    pub fn is_head_due(&self) -> bool {
+        self.skip == 0 && self.framing.is_none()
+    }
+
     /// Checks the head that hyper parsed last; `body` is the length of the body that follows.
     ///
     /// # Errors
