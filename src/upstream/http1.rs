@@ -170,15 +170,17 @@ fn attempt_error(mut failed: TrySendError<Request<CallerBody>>) -> AttemptError 
 /// Returns `true` for the 408 that closes an idle connection. On a reused one, a request that crosses
 /// it was not processed (RFC 9110 section 15.5.9).
 pub fn is_idle_close<T>(response: &Response<T>) -> bool {
-    let closes = response.version() == Version::HTTP_10
-        || response
-            .headers()
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|option| option.trim().eq_ignore_ascii_case("close"));
-    response.status() == StatusCode::REQUEST_TIMEOUT && closes
+    let closes = || {
+        response.version() == Version::HTTP_10
+            || response
+                .headers()
+                .get_all(CONNECTION)
+                .iter()
+                .filter_map(|value| value.to_str().ok())
+                .flat_map(|value| value.split(','))
+                .any(|option| option.trim().eq_ignore_ascii_case("close"))
+    };
+    response.status() == StatusCode::REQUEST_TIMEOUT && closes()
 }
 
 /// Returns the `timeout` of `Keep-Alive`, after which the upstream closes an idle connection.

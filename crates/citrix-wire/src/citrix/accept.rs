@@ -5,6 +5,7 @@
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
+use memchr::memchr2;
 
 use super::legacy;
 
@@ -21,7 +22,10 @@ const NOT_JSON: [&str; 3] = ["$metadata", "$count", "$value"];
 /// `paths` are those of the request as the service may see it, without and with the base path of
 /// the upstream.
 pub fn wants_json(headers: &HeaderMap, paths: [&str; 2]) -> bool {
-    if paths.into_iter().any(|path| ends_with_any(path, &NOT_JSON)) {
+    // Nearly no path has the escaped or plain `$` with which these names begin.
+    let may_not_be_json = |path: &&str| memchr2(b'$', b'%', path.as_bytes()).is_some();
+    let mut named = paths.into_iter().filter(may_not_be_json);
+    if named.any(|path| ends_with_any(path, &NOT_JSON)) {
         return false;
     }
     let values = headers.get_all(ACCEPT);

@@ -25,7 +25,12 @@ pub fn endpoint_in(path: &str, readings: &PathReadings) -> Option<TokenDialect> 
 ///
 /// Case, escapes and a trailing slash are ignored.
 pub fn token_endpoint(path: &str) -> Option<TokenDialect> {
-    let mut segments = path.strip_suffix('/').unwrap_or(path).rsplit('/');
+    let path = path.strip_suffix('/').unwrap_or(path);
+    // Nearly every path ends otherwise than in "s", also an escaped one.
+    if !path.ends_with(['s', 'S', '3']) {
+        return None;
+    }
+    let mut segments = path.rsplit('/');
     let matches = is(segments.next()?, "clients") && is(segments.next()?, "tokens");
     let customer = segments.next()?;
     if !matches || customer.is_empty() {
