@@ -3,6 +3,7 @@
 mod cached;
 mod customer;
 mod deadline;
+mod failed;
 mod log;
 mod reader;
 mod secrets;
@@ -27,10 +28,9 @@ use super::issuer::{IssuedToken, Issuer, LoginError, LoginRequest};
 use super::login_gate::LoginGate;
 use super::metrics::CustomerMetrics;
 use super::outcome::Outcome;
-use super::response::MAX_LIFETIME;
 use super::schedule::{self, Failures};
 use super::slot::{Token, TokenSlot};
-use super::status::{FailedLogin, Skew};
+use super::status::Skew;
 use crate::config::{self, Credential};
 use crate::system::clock::Clock;
 use crate::system::files::FileReader;
@@ -164,7 +164,8 @@ impl<I: Issuer> Keeper<I> {
         let snapshot = self.read_secrets().await;
         self.secrets.set_baseline(&snapshot);
         let began = self.clock.now();
-        let mut schedule = match self.adopt_token(LoginReason::Scheduled, began).await {
+        let cached = Box::pin(self.adopt_token(LoginReason::Scheduled, began));
+        let mut schedule = match cached.await {
             Some(schedule) => schedule,
             None => Box::pin(self.attempt(LoginReason::Scheduled)).await,
         };
@@ -199,8 +200,9 @@ impl<I: Issuer> Keeper<I> {
             self.last_forced = Some(Instant::now());
         }
         let secrets = self.secrets.fingerprints(&snapshot);
+        let configured = SecretSelector::configured(&snapshot);
         match self.log_in(snapshot).await {
-            Ok((new, log)) => {
+            Ok((new, log, rejected)) => {
                 self.log_success(&new, &log, reason);
                 let cached = CachedToken {
                     token: new.text.clone(),
@@ -210,21 +212,26 @@ impl<I: Issuer> Keeper<I> {
                 };
                 let schedule = self.publish(new);
                 self.store_cached(cached).await;
+                if let Some(error) = rejected {
+                    self.store_replaced(&error, &configured, &schedule).await;
+                }
                 schedule
             }
             Err(error) => {
                 let schedule = self.schedule_retry(&error);
-                self.store_rejection(&error, secrets, &schedule).await;
+                self.store_rejection(&error, secrets, self.failures, &schedule)
+                    .await;
                 schedule
             }
         }
     }
 
-    /// Tries the candidate secrets in turn while Citrix rejects them.
+    /// Tries the candidate secrets in turn while Citrix rejects them. A success comes with the last
+    /// rejection.
     async fn log_in(
         &mut self,
         snapshot: SecretSnapshot,
-    ) -> Result<(NewToken, LoginLog), LoginError> {
+    ) -> Result<(NewToken, LoginLog, Option<LoginError>), LoginError> {
         let Selection {
             candidates,
             problem,
@@ -238,7 +245,8 @@ impl<I: Issuer> Keeper<I> {
                 Ok((mut new, log)) => {
                     new.secret = Some(candidate.which);
                     self.secrets.accepted(candidate, self.credential.customer());
-                    return Ok((new, log));
+                    let rejected = error.outcome.rejects_secret().then_some(error);
+                    return Ok((new, log, rejected));
                 }
                 Err(rejected) if rejected.outcome.rejects_secret() => error = rejected,
                 // A failure of the network or the service, which another secret does not change.
@@ -363,62 +371,6 @@ impl<I: Issuer> Keeper<I> {
             status.forced_not_before = Some(due_if_forced.instant);
         });
         LoginSchedule { due, due_if_forced }
-    }
-
-    fn schedule_retry(&mut self, error: &LoginError) -> LoginSchedule {
-        self.failures = self.failures.with(error.outcome);
-        let now = self.clock.now();
-        // A token that Citrix rejects does not justify the longer backoff.
-        let usable_for = self
-            .slot
-            .usable(now)
-            .filter(|_| !self.slot.is_rejected())
-            .and_then(|token| token.usable_until().duration_since(now).ok());
-        let random = fastrand::f64();
-        let backoff = self.failures.backoff(usable_for, error.retry_after, random);
-        let due = Deadline::now(self.clock).after(backoff);
-        // A forced login waits for the shorter backoff only.
-        let short = self.failures.backoff(None, error.retry_after, random);
-        let due_if_forced =
-            Deadline::now(self.clock).after(short.max(self.forced_wait()).min(backoff));
-        let schedule = LoginSchedule { due, due_if_forced };
-        let transaction_id = error.transaction_id.clone();
-        self.report_failure(error.outcome, transaction_id, &schedule);
-        self.log_failure(error, backoff, self.slot.usable(now).is_some());
-        schedule
-    }
-
-    /// Publishes a failed login, and the time of the next one.
-    fn report_failure(
-        &self,
-        outcome: Outcome,
-        transaction_id: Option<HeaderValue>,
-        schedule: &LoginSchedule,
-    ) {
-        let consecutive = self.failures.consecutive;
-        let failure = FailedLogin {
-            outcome,
-            transaction_id,
-            at: self.clock.now(),
-        };
-        self.slot.update(|status| {
-            status.next_attempt = Some(schedule.due.wall);
-            status.in_progress = false;
-            status.consecutive_failures = consecutive;
-            status.last_failure = Some(failure);
-            status.due = Some(schedule.due.instant);
-            status.forced_not_before = Some(schedule.due_if_forced.instant);
-        });
-        self.metrics.set_schedule(schedule.due.wall, consecutive);
-    }
-
-    /// Returns the remainder of `token.min_forced_interval`.
-    fn forced_wait(&self) -> Duration {
-        // Capped at the longest lifetime of a token, beyond which the interval has no effect.
-        let interval = self.settings.min_forced_interval.min(MAX_LIFETIME);
-        self.last_forced.map_or(Duration::ZERO, |last| {
-            interval.saturating_sub(last.elapsed())
-        })
     }
 
     /// Sleeps until a login is due or a secret changes. Applies new settings meanwhile. Returns

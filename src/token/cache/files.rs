@@ -32,7 +32,7 @@ pub(super) struct CacheFiles {
     path: PathBuf,
     key: SecretSource,
     contents: Mutex<Contents>,
-    /// Records to write, at most one per credential: keepers that log in at the same time share one
+    /// Records to write, at most two per credential: keepers that log in at the same time share one
     /// write.
     queued: Mutex<Vec<LoginRecord>>,
 }
@@ -89,7 +89,7 @@ impl CacheFiles {
         Ok(find(&contents.records))
     }
 
-    /// Queues a record for the next write, in place of a queued one of the same credential.
+    /// Queues a record for the next write, in place of a queued one of the same kind and credential.
     pub(super) fn enqueue(&self, record: LoginRecord) {
         let mut queued = locked(&self.queued);
         queued.retain(|other| !record.replaces(other));

@@ -70,13 +70,13 @@ pub(super) enum LoginRecord {
 }
 
 impl LoginRecord {
-    /// Returns `true` if both are of one credential, so that the later replaces the earlier.
-    pub(super) fn replaces(&self, other: &Self) -> bool {
-        let [id, other] = [self, other].map(|record| match record {
-            Self::Token(token) => &token.id,
-            Self::Rejection(rejection) => &rejection.id,
-        });
-        id == other
+    /// Returns `true` if both are of one kind and credential, so that the later replaces the earlier.
+    pub(super) fn replaces(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Token(later), Self::Token(earlier)) => later.id == earlier.id,
+            (Self::Rejection(later), Self::Rejection(earlier)) => later.id == earlier.id,
+            _ => false,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::deadline::Deadline;
 use super::reader::SecretSnapshot;
+use super::secrets::SecretSelector;
 use super::{Keeper, LoginReason, LoginSchedule, NewToken};
 use crate::config::Credential;
 use crate::token::cache::{
@@ -13,7 +14,7 @@ use crate::token::cache::{
 };
 use crate::token::issuer::{Issuer, LoginError};
 use crate::token::outcome::Outcome;
-use crate::token::schedule;
+use crate::token::schedule::{self, Failures};
 use crate::token::slot::Token;
 
 /// The cache with this credential's key in it.
@@ -54,15 +55,11 @@ impl<I: Issuer> Keeper<I> {
         let mut new = self.cached_token(cached, reason == LoginReason::Rejected)?;
         // An older one may have been revoked as well.
         new.suspect = reason == LoginReason::Rejected && !is_later;
+        let is_proven = self.is_proven(secret).await;
         let serves = match reason {
-            LoginReason::NewSecret => self.is_proven(secret).await,
+            LoginReason::Scheduled | LoginReason::Rejected => true,
             LoginReason::Requested => is_later,
-            LoginReason::Scheduled | LoginReason::Rejected => {
-                if self.secrets.are_rejected() {
-                    self.is_proven(secret).await;
-                }
-                true
-            }
+            LoginReason::NewSecret => is_proven || self.is_disproven().await,
         };
         if !serves {
             return None;
@@ -119,7 +116,8 @@ impl<I: Issuer> Keeper<I> {
         })
     }
 
-    /// Returns `true` if `secret`, with which a sibling logged in, is a configured one.
+    /// Returns `true` if `secret`, with which a sibling logged in, is a configured one, which is then
+    /// remembered as accepted.
     async fn is_proven(&mut self, secret: Option<Fingerprint>) -> bool {
         let Some(secret) = secret else {
             return false;
@@ -128,6 +126,25 @@ impl<I: Issuer> Keeper<I> {
         let customer = self.credential.customer();
         self.secrets
             .accepted_elsewhere(&secret, &snapshot, customer)
+    }
+
+    /// Returns `true` if Citrix has rejected the configured secrets from a sibling.
+    async fn is_disproven(&mut self) -> bool {
+        let snapshot = self.read_secrets().await;
+        let Some(handle) = &self.cache else {
+            return false;
+        };
+        let (now, secrets) = (self.clock.now(), SecretSelector::configured(&snapshot));
+        if secrets.is_empty() {
+            return false;
+        }
+        let rejection = handle.cache.rejection(handle.id, secrets, now).await;
+        let rejection = rejection.filter(|it| it.outcome.rejects_secret() && it.until > now);
+        if let Some(rejection) = &rejection {
+            self.secrets
+                .rejected_elsewhere(&snapshot, rejection.rejections);
+        }
+        rejection.is_some()
     }
 
     /// Postpones a login that Citrix rejected from a sibling. Attempts and their backoff are those of
@@ -179,6 +196,7 @@ impl<I: Issuer> Keeper<I> {
         &self,
         error: &LoginError,
         secrets: Vec<Fingerprint>,
+        failures: Failures,
         schedule: &LoginSchedule,
     ) {
         let is_shared = error.outcome.rejects_secret() || error.outcome == Outcome::RateLimited;
@@ -188,8 +206,8 @@ impl<I: Issuer> Keeper<I> {
         let rejection = CachedRejection {
             secrets,
             outcome: error.outcome,
-            failures: self.failures,
-            rejections: self.secrets.rejections(),
+            failures,
+            rejections: self.secrets.rejections().max(1),
             transaction_id: error.transaction_id.clone(),
             until: schedule.due.wall,
             short_until: schedule.due_if_forced.wall,
@@ -198,6 +216,27 @@ impl<I: Issuer> Keeper<I> {
         handle
             .cache
             .store_rejection(handle.id, rejection, now)
+            .await;
+    }
+
+    /// Stores that Citrix rejected the configured secrets, in place of which the last accepted one
+    /// logged in. A sibling without a token tries them nevertheless.
+    pub(super) async fn store_replaced(
+        &self,
+        error: &LoginError,
+        configured: &[Fingerprint],
+        schedule: &LoginSchedule,
+    ) {
+        let accepted = self.secrets.accepted_fingerprint();
+        if accepted.is_some_and(|accepted| configured.contains(&accepted)) {
+            return;
+        }
+        let schedule = LoginSchedule {
+            due: schedule.due,
+            due_if_forced: Deadline::now(self.clock),
+        };
+        let failures = Failures::default().with(error.outcome);
+        self.store_rejection(error, configured.to_vec(), failures, &schedule)
             .await;
     }
 

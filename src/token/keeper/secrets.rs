@@ -188,6 +188,13 @@ impl SecretSelector {
         self.rejections = self.rejections.saturating_add(1);
     }
 
+    /// Returns the fingerprints of the configured secrets just read.
+    pub(super) fn configured(snapshot: &SecretSnapshot) -> Vec<Fingerprint> {
+        let SecretHashes { current, next } = SecretHashes::of(snapshot);
+        let hashes = [current, next.filter(|next| Some(*next) != current)];
+        hashes.into_iter().flatten().map(Fingerprint::of).collect()
+    }
+
     /// Returns the fingerprints of all secrets that logins try: those just read, and the last accepted
     /// one.
     pub(super) fn fingerprints(&self, snapshot: &SecretSnapshot) -> Vec<Fingerprint> {
@@ -232,7 +239,12 @@ impl SecretSelector {
         let Some(candidate) = candidate else {
             return false;
         };
-        self.seen = SecretHashes::of(snapshot);
+        // The other one may have changed as well, and is still to be tried.
+        match candidate.which {
+            WhichSecret::Current => self.seen.current = Some(candidate.hash),
+            WhichSecret::Next => self.seen.next = Some(candidate.hash),
+            WhichSecret::Remembered => {}
+        }
         self.accepted(candidate, customer);
         true
     }

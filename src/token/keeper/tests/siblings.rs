@@ -290,6 +290,40 @@ async fn rotated_secret_of_all_replicas_is_proven_by_one_login() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn invalid_new_secret_of_all_replicas_is_tried_once_while_the_old_one_works() {
+    let volume = Volume::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    write(&path, "old");
+    let sources = vec![(secret_file(&path), None); REPLICAS];
+    let replicas = Replicas::start(&volume, &sources, |call, at| {
+        if call.secret == "bad" {
+            rejected(call, at)
+        } else {
+            accepted(call, at)
+        }
+    });
+    seconds(10.0).await;
+    write(&path, "bad");
+    seconds(30.0).await;
+    assert_eq!((replicas.logins(), replicas.issued()), (3, 2));
+    assert_eq!(replicas.tokens().len(), 1);
+    let warned = |keeper: &TestKeeper| keeper.slot.status().on_old_secret;
+    assert!(replicas.keepers.iter().all(warned));
+    // A restart without the old secret uses the token, and does not try the invalid one at once.
+    let restarted = Replicas::start(&volume, &sources, rejected);
+    seconds(60.0).await;
+    assert_eq!(restarted.logins(), 0);
+    assert_eq!(restarted.tokens(), replicas.tokens());
+    drop(restarted);
+    seconds(3600.0).await;
+    assert!(replicas.logins() <= 6, "{}", replicas.logins());
+    write(&path, "new");
+    seconds(15.0).await;
+    assert!(!replicas.keepers.iter().any(warned));
+}
+
+#[tokio::test(start_paused = true)]
 async fn changed_secret_of_one_replica_ends_its_backoff() {
     let volume = Volume::new();
     let folder = tempfile::tempdir().unwrap();
