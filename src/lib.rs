@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod exchange;
+pub mod fleet;
 pub mod inbound;
 pub mod limit;
 pub mod login;

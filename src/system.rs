@@ -1,5 +1,5 @@
-//! The machine: clock, files and their descriptors, log lines, hardening, huge pages and SHA-256. It
-//! depends on no other module.
+//! The machine: clock, files and their descriptors, log lines, hardening, huge pages, SHA-256 and
+//! sealed records. It depends on no other module.
 
 pub mod clock;
 pub mod descriptors;
@@ -8,3 +8,4 @@ pub mod files;
 pub mod hardening;
 pub mod log_limit;
 pub mod memory;
+pub mod sealing;

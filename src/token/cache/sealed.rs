@@ -1,30 +1,24 @@
 //! Format and encryption of the cache file. Pure.
 //!
-//! The file consists of eight bytes for the format and its version, a nonce, and an AES-256-GCM
-//! ciphertext with its tag; the first eight bytes are its associated data. The key is derived from
-//! `token.cache_key` by HKDF-SHA256. Each write uses a random nonce, which is safe for 2^32 writes
-//! per key: more than a hundred years at one per second.
+//! The file consists of eight bytes for the format and its version, and a sealed record
+//! (`system::sealing`) with these bytes as its associated data. The key is derived from
+//! `token.cache_key`.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::CacheError;
 use super::records::{Fingerprint, Records, RejectionRecord, TokenRecord};
+use crate::system::sealing::{SealingKey, ShortSecret, TAG_LEN};
 use crate::token::outcome::Outcome;
 use crate::token::schedule::Failures;
 
 /// Format and version.
 const FORMAT: &[u8; 8] = b"CAPTOKN2";
-/// Minimum length of `token.cache_key`, in bytes.
-const MIN_KEY_LEN: usize = 32;
-/// Length of the tag that AES-GCM appends.
-const TAG_LEN: usize = 16;
 /// Serialized length of the names and numbers of one record, and of one fingerprint.
 const RECORD_LEN: usize = 512;
 const FINGERPRINT_LEN: usize = 32;
@@ -156,14 +150,10 @@ pub(super) fn seal(
     // Allocated at its maximum size, because a reallocation would leave a copy of a token behind.
     let mut text = Zeroizing::new(Vec::with_capacity(max_len(records) + TAG_LEN));
     serde_json::to_writer(&mut *text, &stored).map_err(|_| CacheError::UnknownFormat)?;
-    let nonce = derive_key(key)?
-        .seal_in_place_append_tag(Aad::from(FORMAT), &mut *text)
+    let bytes = sealing_key(key)?
+        .seal(FORMAT, FORMAT, text)
         .map_err(|_| CacheError::Undecipherable)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FORMAT.len() + NONCE_LEN + text.len()));
-    bytes.extend_from_slice(FORMAT);
-    bytes.extend_from_slice(nonce.as_ref());
-    bytes.extend_from_slice(&text);
-    Ok(bytes)
+    Ok(Zeroizing::new(bytes))
 }
 
 /// Decrypts the content of the file, in place.
@@ -174,12 +164,8 @@ pub(super) fn open(bytes: &mut [u8], key: &SecretString) -> Result<Records, Cach
     if *format != *FORMAT {
         return Err(CacheError::UnknownFormat);
     }
-    let (nonce, sealed) = sealed
-        .split_at_mut_checked(NONCE_LEN)
-        .ok_or(CacheError::UnknownFormat)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CacheError::UnknownFormat)?;
-    let text = derive_key(key)?
-        .open_in_place(nonce, Aad::from(FORMAT), sealed)
+    let text = sealing_key(key)?
+        .open(FORMAT, sealed)
         .map_err(|_| CacheError::Undecipherable)?;
     let stored: StoredRecords<'_> =
         serde_json::from_slice(text).map_err(|_| CacheError::UnknownFormat)?;
@@ -196,25 +182,8 @@ pub(super) fn open(bytes: &mut [u8], key: &SecretString) -> Result<Records, Cach
     })
 }
 
-/// Length of the derived key.
-struct DerivedKeyLen;
-
-impl KeyType for DerivedKeyLen {
-    fn len(&self) -> usize {
-        AES_256_GCM.key_len()
-    }
-}
-
-fn derive_key(key: &SecretString) -> Result<RandomizedNonceKey, CacheError> {
+fn sealing_key(key: &SecretString) -> Result<SealingKey, CacheError> {
     let key = key.expose_secret().as_bytes();
-    if key.len() < MIN_KEY_LEN {
-        return Err(CacheError::ShortKey);
-    }
-    let mut derived = Zeroizing::new([0; 32]);
-    Salt::new(HKDF_SHA256, FORMAT)
-        .extract(key)
-        .expand(&[b"citrix-auth-proxy token cache"], DerivedKeyLen)
-        .and_then(|okm| okm.fill(&mut *derived))
-        .map_err(|_| CacheError::ShortKey)?;
-    RandomizedNonceKey::new(&AES_256_GCM, &*derived).map_err(|_| CacheError::ShortKey)
+    SealingKey::derive(key, FORMAT, b"citrix-auth-proxy token cache")
+        .map_err(|ShortSecret| CacheError::ShortKey)
 }
