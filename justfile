@@ -31,6 +31,14 @@ test *args:
 promtool:
     .ci/promtool
 
+# Fail if a request takes more instructions than its budget in benches/instructions (needs valgrind)
+instructions *args: dist
+    cargo bench --profile dev --locked --bench instructions {{ args }}
+
+# Record the instructions that requests take as their budgets (needs valgrind)
+budgets: dist
+    cargo bench --profile dev --locked --bench instructions -- --update
+
 # Build the rustdoc; broken links fail
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
@@ -70,7 +78,7 @@ image-check tag="citrix-auth-proxy":
     docker run --rm --read-only {{ tag }} check || test $? -eq 64
 
 # What every change has to pass; `.ci/run` runs the same on a machine with nothing but Rust
-ci: fmt-check lint test promtool
+ci: fmt-check lint test promtool dist instructions
 
 # Everything that the workflow `ci` runs
 ci-full: ci doc deny advisories lint-files image image-check lint-deploy
