@@ -1,6 +1,7 @@
 //! The machine: clock, files and their descriptors, log lines, hardening, huge pages, SHA-256 and
 //! sealed records. It depends on no other module.
 
+pub mod burst;
 pub mod clock;
 pub mod descriptors;
 pub mod digest;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::observe::metrics::LinkCounters;
+use crate::system::burst::Burst;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
 use citrix_wire::link_rewrite::BodyRewriter;
 
@@ -18,11 +19,19 @@ pub enum ForwardedBody {
     Rewritten(Box<RewrittenBody>),
 }
 
+/// Maximum size of the pieces that are rewritten at a time.
+const MAX_PIECE: usize = 16 * 1024;
+/// Pieces after which other tasks run; each may be decoded to 64 KiB, or full of links.
+const MAX_BURST: usize = 16;
+
 /// A body that passes through a [`BodyRewriter`].
 pub struct RewrittenBody {
     source: ResponseBody,
     rewriter: BodyRewriter,
     counters: LinkCounters,
+    /// Received, but not rewritten yet.
+    received: Bytes,
+    burst: Burst,
     /// `true` once the source has ended or failed.
     source_ended: bool,
     /// Sent after the last byte.
@@ -36,6 +45,8 @@ impl RewrittenBody {
             source,
             rewriter,
             counters,
+            received: Bytes::new(),
+            burst: Burst::new(MAX_BURST),
             source_ended: false,
             trailers: None,
         })
@@ -46,6 +57,8 @@ impl RewrittenBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         loop {
+            ready!(self.burst.poll_permitted(cx));
+            self.burst.add(1);
             match self.rewriter.pull() {
                 Ok(Some(piece)) if piece.is_empty() => continue,
                 Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
@@ -56,16 +69,18 @@ impl RewrittenBody {
                     return Poll::Ready(Some(Err(ResponseBodyError::Coding(error))));
                 }
             }
-            match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+            if !self.received.is_empty() {
+                self.push();
+                continue;
+            }
+            let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(cx) else {
+                self.burst.end();
+                return Poll::Pending;
+            };
+            match frame {
                 None => self.finish(),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => {
-                        self.rewriter.push(piece);
-                        // The source has ended; another poll is not needed.
-                        if self.source.is_end_stream() {
-                            self.finish();
-                        }
-                    }
+                    Ok(data) => self.received = data,
                     Err(trailers) => self.trailers = Some(trailers),
                 },
                 Some(Err(error)) => {
@@ -74,6 +89,15 @@ impl RewrittenBody {
                     return Poll::Ready(Some(Err(error)));
                 }
             }
+        }
+    }
+
+    fn push(&mut self) {
+        let length = self.received.len().min(MAX_PIECE);
+        self.rewriter.push(self.received.split_to(length));
+        // The source has ended; another poll is not needed.
+        if self.received.is_empty() && self.source.is_end_stream() {
+            self.finish();
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use super::pool::PoolHandle;
 use super::source::ResponseSource;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::transfer_rate::IdleTimer;
+use crate::system::burst::Burst;
 use citrix_wire::coding::CodingError;
 
 /// Maximum size of an unwanted response that is read so that its connection can be reused.
@@ -26,6 +27,9 @@ const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Timeout for the end of an HTTP/2 stream whose bytes have all arrived. Such a stream holds no permit.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Frames after which other tasks run.
+const MAX_BURST: usize = 64;
 
 /// Maximum number of frames that are peeked at, some of which may be empty.
 const MAX_PEEKED_FRAMES: usize = 64;
@@ -67,6 +71,7 @@ pub struct ResponseBody {
     pool: Option<PoolHandle>,
     idle: IdleTimer,
     idle_limit: Duration,
+    burst: Burst,
 }
 
 impl ResponseBody {
@@ -89,6 +94,7 @@ impl ResponseBody {
             pool: Some(pool),
             idle: IdleTimer::new(idle_limit),
             idle_limit,
+            burst: Burst::new(MAX_BURST),
         };
         if body.source_ended() {
             body.release();
@@ -236,11 +242,14 @@ impl ResponseBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        ready!(self.burst.poll_permitted(cx));
         let Poll::Ready(frame) = self.poll_inner(cx) else {
+            self.burst.end();
             let expired = self.idle.poll_expired(cx);
             return expired.map(|()| Some(Err(ResponseBodyError::Stalled(self.idle_limit))));
         };
         self.idle.progress();
+        self.burst.add(1);
         let frame = match frame {
             None if self.ended_complete() => {
                 self.release();

@@ -4,17 +4,17 @@
 //! carries; an HTTP/2 connection would fail all of its requests, and each that follows.
 
 use std::cell::Cell;
-use std::future::Future as _;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::system::burst::Burst;
 
 /// Silence, while requests wait, after which a PING is sent.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
@@ -170,7 +170,7 @@ pub(super) struct Recorded<T> {
     io: T,
     traffic: Rc<Traffic>,
     /// Bytes received since other tasks ran.
-    burst: usize,
+    burst: Burst,
 }
 
 impl<T> Recorded<T> {
@@ -178,7 +178,7 @@ impl<T> Recorded<T> {
         Self {
             io,
             traffic,
-            burst: 0,
+            burst: Burst::new(MAX_BURST),
         }
     }
 
@@ -197,15 +197,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Recorded<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.burst >= MAX_BURST {
-            self.burst = 0;
-            return pin!(yield_now()).poll(cx).map(Ok);
-        }
+        ready!(self.burst.poll_permitted(cx));
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         let bytes = buf.filled().len() - before;
         if bytes > 0 {
-            self.burst += bytes;
+            self.burst.add(bytes);
             self.traffic.received(bytes);
         }
         polled
