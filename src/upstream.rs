@@ -6,7 +6,6 @@ pub mod control_plane;
 pub mod dial;
 mod exchange;
 pub mod framing;
-pub mod head_limit;
 pub mod http1;
 pub mod http2;
 pub mod origin;
@@ -36,10 +35,12 @@ pub enum AttemptError {
     /// names a lower last stream (RFC 9113 section 8.7). Besides this, only [`http1::is_idle_close`]
     /// shows it.
     Unprocessed { body: UnsentBody, error: BoxError },
-    /// The connection failed or the response was invalid HTTP. The upstream may have processed the
-    /// request.
+    /// The connection failed. The upstream may have processed the request.
     Broken(BoxError),
-    /// The response head exceeds the bound of [`head_limit`].
+    /// What arrived is no valid response, perhaps left from an earlier one. The upstream may have
+    /// processed the request.
+    Malformed(BoxError),
+    /// The response head exceeds the bound of [`citrix_wire::head_limit`].
     HeadTooLarge,
     /// No response head within `upstream.response_timeout`.
     TimedOut,
@@ -61,9 +62,10 @@ impl AttemptError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::TimedOut => Reason::UpstreamTimeout,
-            Self::Unprocessed { .. } | Self::Broken(_) | Self::HeadTooLarge => {
-                Reason::UpstreamBroken
-            }
+            Self::Unprocessed { .. }
+            | Self::Broken(_)
+            | Self::Malformed(_)
+            | Self::HeadTooLarge => Reason::UpstreamBroken,
         }
     }
 }
@@ -84,10 +86,6 @@ impl ResponseDeadline {
             began,
             upload,
         }
-    }
-
-    fn upload(&self) -> Option<Rc<BodyProgress>> {
-        self.upload.clone()
     }
 
     /// Returns the configured timeout.

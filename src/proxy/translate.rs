@@ -1,8 +1,8 @@
 //! Step 7: turns Citrix's response into the one for the caller.
 //!
-//! The gateway's own version and one `Content-Length` replace the upstream's, hop-by-hop fields and
-//! policies for Citrix's host name are removed, links and the scope of cookies are rewritten;
-//! everything else is forwarded unchanged.
+//! The gateway's own version replaces the upstream's, hop-by-hop fields and policies for Citrix's
+//! host name are removed, links and the scope of cookies are rewritten; everything else is forwarded
+//! unchanged.
 
 mod links;
 
@@ -14,12 +14,11 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::exchange::body::ForwardedBody;
 use citrix_wire::citrix::headers::transaction_ids;
+use citrix_wire::hop_by_hop;
 use citrix_wire::known_fields::KnownFields;
-use citrix_wire::{hop_by_hop, response_framing};
 
 pub use self::links::LinkContext;
 
-const FRAMING: KnownFields = KnownFields::CONTENT_LENGTH.and(KnownFields::TRANSFER_ENCODING);
 /// Citrix's fields that are not forwarded.
 const NOT_FORWARDED: KnownFields = KnownFields::HOP_BY_HOP.and(KnownFields::UPSTREAM_ONLY);
 
@@ -28,8 +27,7 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 /// Translates a response head and wraps the body.
 ///
 /// # Errors
-/// `upstream_broken` for a final response with a 1xx status, such as 101, or for framing that cannot
-/// be forwarded.
+/// `upstream_broken` for a final response with a 1xx status.
 pub fn translate(
     sent: Sent,
     links: &LinkContext<'_>,
@@ -50,10 +48,6 @@ pub fn translate(
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     let fields = KnownFields::of(headers);
-    if fields.has(FRAMING) {
-        response_framing::normalize(headers)
-            .map_err(|fault| Failure::new(Reason::UpstreamBroken, fault.to_string()))?;
-    }
     if status == StatusCode::NO_CONTENT {
         // RFC 9110 section 8.6.
         headers.remove(CONTENT_LENGTH);

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use super::BoxError;
 use super::http1::Http1;
 use super::pool::PoolHandle;
 use super::source::ResponseSource;
-use crate::inbound::body::BodyProgress;
 use crate::inbound::transfer_rate::IdleTimer;
 use crate::system::burst::Burst;
 use citrix_wire::coding::CodingError;
@@ -58,14 +56,11 @@ pub enum ResponseBodyError {
 /// or, where only the close delimits, an orderly close: FIN, over TLS after close_notify. Every other
 /// end is an error.
 pub struct ResponseBody {
-    /// `None` once it has ended.
+    /// `None` once it has ended or failed.
     inner: Option<ResponseSource>,
-    /// HTTP/1.1 only: the connection, which must be polled for data.
-    connection: Option<Box<Http1>>,
-    /// The request body, which may be incomplete when the response is complete.
-    upload: Option<Rc<BodyProgress>>,
     /// Remaining bytes according to `Content-Length`.
     remaining: Option<u64>,
+    failed: bool,
     /// Frames that were peeked at.
     peeked: VecDeque<Result<Frame<Bytes>, ResponseBodyError>>,
     pool: Option<PoolHandle>,
@@ -77,20 +72,13 @@ pub struct ResponseBody {
 impl ResponseBody {
     /// `has_content` is `false` if none follows the head whatever its fields say: for HEAD, 204 and
     /// 304.
-    pub(super) fn new(
-        inner: ResponseSource,
-        has_content: bool,
-        connection: Option<Box<Http1>>,
-        upload: Option<Rc<BodyProgress>>,
-        pool: PoolHandle,
-    ) -> Self {
+    pub(super) fn new(inner: ResponseSource, has_content: bool, pool: PoolHandle) -> Self {
         let idle_limit = pool.pool.idle_timeout();
         let mut body = Self {
             remaining: if has_content { inner.length() } else { Some(0) },
             inner: Some(inner),
+            failed: false,
             peeked: VecDeque::new(),
-            connection,
-            upload,
             pool: Some(pool),
             idle: IdleTimer::new(idle_limit),
             idle_limit,
@@ -145,32 +133,28 @@ impl ResponseBody {
 
     /// Returns an HTTP/1.1 connection to the pool, or ends an HTTP/2 stream.
     fn release(&mut self) {
-        let Some(pool) = self.pool.take() else { return };
-        match (self.connection.take(), self.inner.take()) {
-            (Some(connection), _) => {
-                match self.upload.take().filter(|upload| !upload.ended.get()) {
-                    None => pool.pool.return_idle(pool.origin, connection),
-                    Some(upload) => drop(tokio::task::spawn_local(finish_upload(
-                        connection, upload, pool,
-                    ))),
-                }
+        let (Some(pool), Some(inner)) = (self.pool.take(), self.inner.take()) else {
+            return;
+        };
+        match inner {
+            ResponseSource::Http1(connection) if connection.is_sending() => {
+                drop(tokio::task::spawn_local(finish_upload(connection, pool)));
             }
+            ResponseSource::Http1(connection) => pool.pool.return_idle(pool.origin, connection),
             // All bytes have arrived, but not the empty frame that ends the stream; dropping it now
             // would reset it.
-            (None, Some(inner)) if !inner.is_end_stream() => {
+            inner if !inner.is_end_stream() => {
                 drop(tokio::task::spawn_local(read_end(inner, pool)));
             }
-            _ => {}
+            ResponseSource::Http2(_) => {}
         }
     }
 
     /// Returns `true` at the end, which a fulfilled `Content-Length` is, whatever frames follow.
     fn source_ended(&self) -> bool {
-        self.remaining == Some(0)
-            || self
-                .inner
-                .as_ref()
-                .is_none_or(ResponseSource::is_end_stream)
+        let inner = self.inner.as_ref();
+        !self.failed
+            && (self.remaining == Some(0) || inner.is_none_or(ResponseSource::is_end_stream))
     }
 
     /// Returns `true` if the body is complete after its last frame. An end without END_STREAM is an
@@ -178,44 +162,11 @@ impl ResponseBody {
     fn ended_complete(&self) -> bool {
         self.remaining.is_none_or(|left| left == 0)
     }
-
-    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(inner) = &mut self.inner else {
-            return Poll::Ready(None);
-        };
-        let polled = inner.poll_frame(cx);
-        match (&mut self.connection, polled) {
-            (Some(connection), Poll::Pending) => {
-                connection.drive(cx);
-                inner.poll_frame(cx)
-            }
-            (_, polled) => polled,
-        }
-    }
 }
 
-/// Sends the rest of a request whose response is already complete, then returns the connection. The
-/// request body has its own timeout; an upstream that does not read is subject to
-/// `upstream.idle_timeout`.
-async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, pool: PoolHandle) {
-    let mut idle = IdleTimer::new(pool.pool.idle_timeout());
-    let mut seen = upload.bytes.get();
-    let usable = poll_fn(|cx| {
-        connection.drive(cx);
-        if upload.ended.get() {
-            return Poll::Ready(connection.is_usable(cx));
-        }
-        if upload.bytes.get() != seen {
-            seen = upload.bytes.get();
-            idle.progress();
-        }
-        if connection.is_gone() {
-            Poll::Ready(false)
-        } else {
-            idle.poll_expired(cx).map(|()| false)
-        }
-    });
-    if usable.await {
+/// Sends the rest of a request whose response is already complete, then returns the connection.
+async fn finish_upload(mut connection: Box<Http1>, pool: PoolHandle) {
+    if connection.finish(pool.pool.idle_timeout()).await {
         pool.pool.return_idle(pool.origin, connection);
     }
 }
@@ -229,12 +180,12 @@ async fn read_end(mut inner: ResponseSource, pool: PoolHandle) {
 }
 
 impl ResponseBody {
-    /// Closes an HTTP/1.1 connection. The stream of HTTP/2 is reset when `self` is dropped.
+    /// Closes an HTTP/1.1 connection, or resets the stream of HTTP/2.
     fn fail(
         &mut self,
         error: ResponseBodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
-        (self.connection, self.pool) = (None, None);
+        (self.inner, self.pool, self.failed) = (None, None, true);
         Poll::Ready(Some(Err(error)))
     }
 
@@ -243,7 +194,10 @@ impl ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         ready!(self.burst.poll_permitted(cx));
-        let Poll::Ready(frame) = self.poll_inner(cx) else {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = inner.poll_frame(cx) else {
             self.burst.end();
             let expired = self.idle.poll_expired(cx);
             return expired.map(|()| Some(Err(ResponseBodyError::Stalled(self.idle_limit))));

@@ -11,6 +11,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -36,6 +37,17 @@ pub enum UpstreamIo {
     Plain(TcpStream),
     /// Boxed, because a TLS session is far larger than a socket.
     Tls(Box<UpstreamTlsStream>),
+}
+
+impl UpstreamIo {
+    /// Is pending while nothing has arrived at the socket. Bytes that were read from it before, and
+    /// TLS records without content, do not count.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read_ready(cx),
+            Self::Tls(stream) => stream.get_ref().0.get_ref().poll_read_ready(cx),
+        }
+    }
 }
 
 mod io_impl {

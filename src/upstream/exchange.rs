@@ -23,11 +23,10 @@ impl Lease {
         let Self {
             connection, pool, ..
         } = self;
-        let (head, source, http1) = match connection {
+        let (head, source) = match connection {
             PooledConnection::Http1(mut connection) => {
                 let response = connection.exchange(request, deadline).await?;
-                let (head, body) = response.into_parts();
-                (head, ResponseSource::Http1(body), Some(connection))
+                (response.into_parts().0, ResponseSource::Http1(connection))
             }
             PooledConnection::Http2(stream) => {
                 let traffic = stream.connection();
@@ -43,11 +42,11 @@ impl Lease {
                     }
                 })?;
                 let (head, body) = response.into_parts();
-                (head, ResponseSource::Http2(Box::new(body)), None)
+                (head, ResponseSource::Http2(Box::new(body)))
             }
         };
         let has_content = !is_head && may_have_content(head.status);
-        let body = ResponseBody::new(source, has_content, http1, deadline.upload(), pool);
+        let body = ResponseBody::new(source, has_content, pool);
         Ok(Response::from_parts(head, body))
     }
 }

@@ -14,16 +14,14 @@ pub fn frame(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
 
 /// Adds the framing fields of the body as it is sent. There are none yet.
 pub fn add_framing(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
-    let expects_body = expects_body(method);
     if body.is_end_stream() {
-        if expects_body {
+        if expects_body(method) {
             // Citrix returns 411 without it.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
     } else if let Some(length) = body.size_hint().exact() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    } else if !expects_body {
-        // Without it hyper sends no body of unknown length with GET or DELETE.
+    } else {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
@@ -85,8 +83,7 @@ mod tests {
         assert_eq!(framed(Method::PUT, &"abc".to_owned()), (some("3"), None));
         assert_eq!(framed(Method::DELETE, &"abc".to_owned()), (some("3"), None));
         assert_eq!(framed(Method::DELETE, &Unsized), (None, some("chunked")));
-        // hyper frames these itself.
-        assert_eq!(framed(Method::POST, &Unsized), (None, None));
+        assert_eq!(framed(Method::POST, &Unsized), (None, some("chunked")));
     }
 
     #[test]

@@ -3,23 +3,28 @@
 //! It has no task: its user polls it, which saves two wake-ups per request. The end of an idle
 //! connection is therefore noticed only when it is polled once before reuse.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+mod connection;
+mod upload;
+
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Version};
+use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+pub use self::connection::{Connection, ExchangeError};
+pub use self::upload::UploadFault;
 use super::framing::may_be_ignored;
-use super::{AttemptError, ResponseDeadline, UnsentBody, head_limit};
+use super::{AttemptError, BoxError, ResponseDeadline, UnsentBody};
 use crate::inbound::body::CallerBody;
-use crate::upstream::dial::{ConnectError, UpstreamIo};
+use crate::inbound::transfer_rate::IdleTimer;
+use crate::upstream::dial::UpstreamIo;
+use citrix_wire::http1::head::HeadError;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Time before the announced close at which a connection is no longer used: a request sent just
@@ -28,9 +33,7 @@ const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// A connection that carries one exchange at a time.
 pub struct Http1 {
-    sender: SendRequest<CallerBody>,
-    /// `None` once it has ended, because hyper then drops requests instead of returning them.
-    connection: Option<Connection<TokioIo<UpstreamIo>, CallerBody>>,
+    connection: Connection<UpstreamIo>,
     /// The response timeout, shared by consecutive exchanges: a rare expiry for an earlier exchange
     /// costs less than a reset for each.
     timer: Option<Pin<Box<Sleep>>>,
@@ -38,8 +41,6 @@ pub struct Http1 {
     pub born: Instant,
     /// It has carried an exchange.
     pub(super) used: bool,
-    /// `false` once it has carried a body that the upstream may take for the next request.
-    reusable: bool,
     /// Time at which an eviction first saw it idle.
     pub idle_since: Option<Instant>,
     /// Idle time after which the upstream closes it, if the last response announced one.
@@ -50,31 +51,21 @@ pub struct Http1 {
 
 impl Http1 {
     /// Creates an HTTP/1.1 connection on a byte stream, which is first used by the first exchange.
-    ///
-    /// # Errors
-    /// None that hyper documents.
-    pub async fn open(io: UpstreamIo) -> Result<Box<Self>, ConnectError> {
-        let (sender, connection) = Builder::new()
-            .max_buf_size(head_limit::MAX_BYTES)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| ConnectError::Http(error.into()))?;
-        let now = Instant::now();
-        Ok(Box::new(Self {
-            sender,
-            connection: Some(connection),
+    pub fn new(io: UpstreamIo) -> Box<Self> {
+        Box::new(Self {
+            connection: Connection::new(io),
             timer: None,
-            born: now,
+            born: Instant::now(),
             used: false,
-            reusable: true,
             idle_since: None,
             keep_alive: None,
             idle_until: None,
-        }))
+        })
     }
 
     /// Starts the idle time, which ends at the latest when the upstream closes the connection.
     pub(super) fn begin_idle(&mut self) {
+        self.connection.shrink();
         self.idle_since = None;
         self.idle_until = self.keep_alive.and_then(|timeout| {
             // The upstream may announce more than a clock can represent.
@@ -87,30 +78,15 @@ impl Http1 {
         self.idle_until.is_some_and(|until| Instant::now() >= until)
     }
 
-    /// Lets hyper read and write. Responses and bodies receive the result through channels.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection
-            && Pin::new(connection).poll(cx).is_ready()
-        {
-            self.connection = None;
-        }
-    }
-
-    /// Returns `true` if an idle connection can carry a request. Polls it, which detects a close,
-    /// unsolicited bytes or an unfinished upload.
+    /// Returns `true` if an idle connection can carry a request. Polls it, which detects a close
+    /// and unsolicited bytes.
     pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx);
-        self.connection.is_some() && self.sender.is_ready()
+        self.connection.is_silent(cx)
     }
 
     /// Returns `true` if it may carry another request.
     pub(super) fn is_reusable(&self) -> bool {
-        self.reusable
-    }
-
-    /// Returns `true` if it has ended.
-    pub(super) fn is_gone(&self) -> bool {
-        self.connection.is_none()
+        self.connection.is_reusable()
     }
 
     /// Returns `true` if it is usable, like `is_usable`, without registering a waker.
@@ -121,49 +97,90 @@ impl Http1 {
     /// Sends a request and waits for the response head.
     pub(super) async fn exchange(
         &mut self,
-        mut request: Request<CallerBody>,
+        request: Request<CallerBody>,
         deadline: &ResponseDeadline,
-    ) -> Result<Response<Incoming>, AttemptError> {
-        if may_be_ignored(request.method(), request.body()) {
-            self.reusable = false;
-            let close = HeaderValue::from_static("close");
-            request.headers_mut().insert(CONNECTION, close);
+    ) -> Result<Response<()>, AttemptError> {
+        // The token may have been waited for since the lease.
+        let is_open = poll_fn(|cx| {
+            let io = self.connection.io();
+            Poll::Ready(io.poll_readable(cx).is_pending() || self.is_usable(cx))
+        });
+        if !is_open.await {
+            return Err(AttemptError::Unprocessed {
+                body: UnsentBody::Whole(request.into_body()),
+                error: ExchangeError::Closed.into(),
+            });
         }
-        let mut response = pin!(self.sender.try_send_request(request));
+        let closes = may_be_ignored(request.method(), request.body());
+        self.connection.begin(request, closes);
+        let response = poll_fn(|cx| match self.connection.poll_response(cx) {
+            Poll::Ready(response) => Poll::Ready(response.map_err(attempt_error)),
+            Poll::Pending => {
+                let timer = self
+                    .timer
+                    .get_or_insert_with(|| Box::pin(sleep_until(deadline.at())));
+                deadline
+                    .poll_passed(timer.as_mut(), cx)
+                    .map(|()| Err(AttemptError::TimedOut))
+            }
+        });
+        let response = response.await?;
+        self.keep_alive = announced_timeout(response.headers());
+        Ok(response)
+    }
+
+    /// Returns the next frame of the response body; meanwhile sends the rest of the request.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.connection.poll_frame(cx).map_err(BoxError::from)
+    }
+
+    /// Returns the length of the rest of the response body, if it is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.connection.length()
+    }
+
+    /// Returns `true` if the response is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.connection.is_complete()
+    }
+
+    /// Returns `true` if the request is not sent completely.
+    pub(super) fn is_sending(&self) -> bool {
+        self.connection.is_sending()
+    }
+
+    /// Sends the rest of a request whose response is complete. Returns `true` if the connection may
+    /// carry another one. The request body has its own timeout; an upstream that does not read is
+    /// subject to `idle_timeout`.
+    pub(super) async fn finish(&mut self, idle_timeout: Duration) -> bool {
+        let mut idle = IdleTimer::new(idle_timeout);
+        let mut sent = self.connection.sent();
         poll_fn(|cx| {
-            self.drive(cx);
-            match response.as_mut().poll(cx) {
-                Poll::Ready(Ok(response)) => {
-                    self.keep_alive = announced_timeout(response.headers());
-                    Poll::Ready(match head_limit::check(response.headers()) {
-                        Ok(()) => Ok(response),
-                        Err(_) => Err(AttemptError::HeadTooLarge),
-                    })
-                }
-                Poll::Ready(Err(failed)) => Poll::Ready(Err(attempt_error(failed))),
-                Poll::Pending => {
-                    let timer = self
-                        .timer
-                        .get_or_insert_with(|| Box::pin(sleep_until(deadline.at())));
-                    deadline
-                        .poll_passed(timer.as_mut(), cx)
-                        .map(|()| Err(AttemptError::TimedOut))
-                }
+            if let Poll::Ready(finished) = self.connection.poll_finish(cx) {
+                return Poll::Ready(finished);
+            }
+            if !self.connection.is_blocked() || self.connection.sent() != sent {
+                sent = self.connection.sent();
+                idle.progress();
+            }
+            if self.connection.is_blocked() {
+                idle.poll_expired(cx).map(|()| false)
+            } else {
+                Poll::Pending
             }
         })
         .await
     }
 }
 
-fn attempt_error(mut failed: TrySendError<Request<CallerBody>>) -> AttemptError {
-    match failed.take_message() {
-        // hyper returns a request of which it has written nothing.
-        Some(request) => AttemptError::Unprocessed {
-            body: UnsentBody::Whole(request.into_body()),
-            error: failed.into_error().into(),
-        },
-        None if failed.error().is_parse_too_large() => AttemptError::HeadTooLarge,
-        None => AttemptError::Broken(failed.into_error().into()),
+fn attempt_error(error: ExchangeError) -> AttemptError {
+    match error {
+        ExchangeError::Head(HeadError::TooLarge(_)) => AttemptError::HeadTooLarge,
+        error if error.is_invalid_response() => AttemptError::Malformed(error.into()),
+        error => AttemptError::Broken(error.into()),
     }
 }
 
@@ -198,6 +215,8 @@ fn announced_timeout(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -26,11 +26,12 @@ pub use self::body::Http2Body;
 pub use self::traffic::Traffic;
 use self::traffic::{Recorded, Silence, Watchdog};
 use self::upload::Upload;
-use super::head_limit;
 use super::{AttemptError, UnsentBody};
 use crate::error::chain;
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::ConnectError;
+use citrix_wire::http1::head::HeadError;
+use citrix_wire::{head_limit, response_framing};
 
 /// Bytes of one response that are buffered for its caller.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -269,7 +270,7 @@ impl Http2Stream {
 
     fn respond(
         mut self,
-        response: Response<RecvStream>,
+        mut response: Response<RecvStream>,
         upload: Option<Upload>,
         idle_timeout: Duration,
     ) -> Result<Response<Http2Body>, AttemptError> {
@@ -277,6 +278,9 @@ impl Http2Stream {
         if head_limit::check(response.headers()).is_err() {
             self.responded = true;
             return Err(AttemptError::HeadTooLarge);
+        }
+        if let Err(fault) = response_framing::normalize(response.headers_mut()) {
+            return Err(AttemptError::Malformed(HeadError::from(fault).into()));
         }
         let upload = upload
             .map(|upload| tokio::task::spawn_local(upload.finish(idle_timeout)).abort_handle());
@@ -305,7 +309,7 @@ async fn wait_for_head(
         while let Poll::Ready(Some(Ok(_))) = response.poll_informational(cx) {
             interim += 1;
             if interim > MAX_INTERIM {
-                return Poll::Ready(Err(AttemptError::Broken(TooManyInterim.into())));
+                return Poll::Ready(Err(AttemptError::Malformed(TooManyInterim.into())));
             }
         }
         let head = pin!(&mut response).poll(cx);

@@ -237,7 +237,7 @@ impl Pool {
             Ok(PooledConnection::Http2(stream))
         } else {
             self.with(origin.id, |pool| pool.chose_http1 = true);
-            Ok(PooledConnection::Http1(Http1::open(io).await?))
+            Ok(PooledConnection::Http1(Http1::new(io)))
         }
     }
 

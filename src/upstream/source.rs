@@ -1,34 +1,33 @@
 //! The frames of a response body, over either HTTP version.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame};
-use hyper::body::Incoming;
+use http_body::Frame;
 
 use super::BoxError;
+use super::http1::Http1;
 use super::http2::Http2Body;
 
 pub(super) enum ResponseSource {
-    /// The connection must be polled for data.
-    Http1(Incoming),
+    /// The connection, which the response occupies.
+    Http1(Box<Http1>),
     /// Boxed, because it is larger.
     Http2(Box<Http2Body>),
 }
 
 impl ResponseSource {
-    /// Returns the length of the whole body, if it is known.
+    /// Returns the length of the whole body before its first frame, if it is known.
     pub(super) fn length(&self) -> Option<u64> {
         match self {
-            Self::Http1(body) => body.size_hint().exact(),
+            Self::Http1(connection) => connection.length(),
             Self::Http2(body) => body.length(),
         }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(connection) => connection.is_complete(),
             Self::Http2(body) => body.is_end_stream(),
         }
     }
@@ -38,7 +37,7 @@ impl ResponseSource {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Self::Http1(connection) => connection.poll_frame(cx),
             Self::Http2(body) => body.poll_frame(cx),
         }
     }

@@ -39,3 +39,8 @@ fn login_request_corpus_satisfies_its_property() {
 fn path_rules_corpus_satisfies_its_property() {
     replay("path_rules", fuzz_properties::path_rules);
 }
+
+#[test]
+fn upstream_response_corpus_satisfies_its_property() {
+    replay("upstream_response", fuzz_properties::upstream_response);
+}

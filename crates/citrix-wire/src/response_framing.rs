@@ -1,16 +1,124 @@
 //! Framing fields of responses (RFC 9110 section 8.6, RFC 9112 section 6).
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
+
+/// Maximum length of a body; larger ones are not written by any server.
+const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// Framing fields with which a response cannot be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseFramingError {
-    /// hyper decodes chunked only; the field that names another coding is not forwarded.
-    #[error("the upstream's response has a transfer coding other than chunked")]
+    /// Only chunked is decoded; the field that names another coding is not forwarded.
+    #[error("transfer coding other than chunked")]
     TransferCoding,
-    #[error("the upstream's response has contradicting or invalid Content-Length values")]
+    #[error("contradicting or invalid Content-Length values")]
     ContentLength,
+    /// Recipients differ in the field that they believe (RFC 9112 section 6.3).
+    #[error("both Transfer-Encoding and Content-Length")]
+    Both,
+}
+
+/// The end of a response body over HTTP/1.1 (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delimiter {
+    /// The number of its bytes.
+    Length(u64),
+    /// The last chunk.
+    LastChunk,
+    /// The close of the connection.
+    Close,
+}
+
+/// The framing fields of a response head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FramingFields {
+    length: Field<u64>,
+    coding: Field<()>,
+    /// A length is repeated, or not written as other recipients expect it.
+    is_unusual: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Field<T> {
+    #[default]
+    Absent,
+    Valid(T),
+    Invalid,
+}
+
+impl FramingFields {
+    /// Returns those of `headers`.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for value in headers.get_all(CONTENT_LENGTH) {
+            fields.add_content_length(value);
+        }
+        for value in headers.get_all(TRANSFER_ENCODING) {
+            fields.add_transfer_encoding(value);
+        }
+        fields
+    }
+
+    /// Adds a `Content-Length` field. All values and list elements must agree.
+    pub fn add_content_length(&mut self, value: &HeaderValue) {
+        self.is_unusual |= self.length != Field::Absent || !is_canonical(value.as_bytes());
+        for element in value.as_bytes().split(|&byte| byte == b',') {
+            self.length = match (self.length, parse_length(element.trim_ascii())) {
+                (Field::Absent, Some(length)) => Field::Valid(length),
+                (Field::Valid(first), Some(length)) if first == length => Field::Valid(length),
+                _ => Field::Invalid,
+            };
+        }
+    }
+
+    /// Adds a `Transfer-Encoding` field.
+    pub fn add_transfer_encoding(&mut self, value: &HeaderValue) {
+        let is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+        self.coding = match self.coding {
+            Field::Absent if is_chunked => Field::Valid(()),
+            _ => Field::Invalid,
+        };
+    }
+
+    /// Returns the end of the body of a response that may have content.
+    ///
+    /// # Errors
+    /// When the fields can be read in more than one way, or not at all.
+    pub fn delimiter(self, version: Version) -> Result<Delimiter, ResponseFramingError> {
+        match (self.coding, self.length()?) {
+            (Field::Absent, Some(length)) => Ok(Delimiter::Length(length)),
+            (Field::Absent, None) => Ok(Delimiter::Close),
+            // HTTP/1.0 has no transfer codings.
+            _ if version == Version::HTTP_10 => Err(ResponseFramingError::TransferCoding),
+            _ => Ok(Delimiter::LastChunk),
+        }
+    }
+
+    /// Reduces equal `Content-Length` values to one in `headers`, whose framing fields these are.
+    ///
+    /// # Errors
+    /// For a transfer coding other than chunked, for contradicting or invalid lengths, and for both
+    /// fields.
+    pub fn normalize(self, headers: &mut HeaderMap) -> Result<(), ResponseFramingError> {
+        if let Some(length) = self.length()?
+            && self.is_unusual
+        {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Ok(())
+    }
+
+    /// Returns the length, if it is known.
+    fn length(self) -> Result<Option<u64>, ResponseFramingError> {
+        match (self.coding, self.length) {
+            (Field::Invalid, _) => Err(ResponseFramingError::TransferCoding),
+            (Field::Valid(()), Field::Valid(_) | Field::Invalid) => Err(ResponseFramingError::Both),
+            (_, Field::Invalid) => Err(ResponseFramingError::ContentLength),
+            (_, Field::Valid(length)) => Ok(Some(length)),
+            (_, Field::Absent) => Ok(None),
+        }
+    }
 }
 
 /// Returns `false` for a status without content: no body follows, whatever the fields say
@@ -19,31 +127,12 @@ pub fn may_have_content(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Reduces equal `Content-Length` values to one, and removes the field beside `Transfer-Encoding`,
-/// which overrides it.
+/// Reduces equal `Content-Length` values to one.
 ///
 /// # Errors
-/// For a transfer coding other than chunked, and for contradicting or invalid lengths.
+/// See [`FramingFields::normalize`].
 pub fn normalize(headers: &mut HeaderMap) -> Result<(), ResponseFramingError> {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-        let only = codings.next().filter(|_| codings.next().is_none());
-        if !only.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-            return Err(ResponseFramingError::TransferCoding);
-        }
-        headers.remove(CONTENT_LENGTH);
-        return Ok(());
-    }
-    let mut values = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = values.next() else {
-        return Ok(());
-    };
-    if values.next().is_none() && is_canonical(first.as_bytes()) {
-        return Ok(());
-    }
-    let length = single_length(headers).ok_or(ResponseFramingError::ContentLength)?;
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    Ok(())
+    FramingFields::of(headers).normalize(headers)
 }
 
 /// Returns `true` for a number that fits 64 bits without leading zeros.
@@ -56,22 +145,12 @@ fn is_canonical(value: &[u8]) -> bool {
         )
 }
 
-/// Returns the length on which all values and list elements agree.
-fn single_length(headers: &HeaderMap) -> Option<u64> {
-    let mut lengths = headers
-        .get_all(CONTENT_LENGTH)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-        .map(parse_length);
-    let first = lengths.next()??;
-    lengths.all(|length| length == Some(first)).then_some(first)
-}
-
-fn parse_length(element: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(element.trim_ascii()).ok()?;
+/// Returns the number that consists of digits alone.
+pub(crate) fn parse_length(digits: &[u8]) -> Option<u64> {
     // `parse` accepts a sign.
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| is_number)
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    let digits = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
+    digits.parse().ok().filter(|length| *length <= MAX_LENGTH)
 }
 
 #[cfg(test)]
@@ -105,7 +184,8 @@ mod tests {
             (&["2,2 ,\t2"], Ok(Some("2"))),
             (&["2", "2"], Ok(Some("2"))),
             (&["2", "02, 2"], Ok(Some("2"))),
-            (&["18446744073709551615"], Ok(Some("18446744073709551615"))),
+            (&["9223372036854775807"], Ok(Some("9223372036854775807"))),
+            (&["9223372036854775808"], REJECTED),
             (&["18446744073709551616"], REJECTED),
             (&["2", "3"], REJECTED),
             (&["2, 3"], REJECTED),
@@ -128,28 +208,47 @@ mod tests {
     }
 
     #[test]
-    fn rfc9112_6_3_only_chunked_is_accepted_and_overrides_the_length() {
-        let with = |codings: &[&'static str]| {
+    fn rfc9112_6_3_delimiter_has_one_reading_or_none() {
+        use Delimiter::{Close, LastChunk, Length};
+        use ResponseFramingError::{Both, ContentLength, TransferCoding};
+        const TWO: &[&str] = &["2"];
+        type Row<'a> = (
+            &'a [&'a str],
+            &'a [&'a str],
+            Result<Delimiter, ResponseFramingError>,
+        );
+        let rows: [Row<'_>; 11] = [
+            (&[], &[], Ok(Close)),
+            (TWO, &[], Ok(Length(2))),
+            (&["2, 2", "2"], &[], Ok(Length(2))),
+            (&["2", "3"], &[], Err(ContentLength)),
+            (&[], &["Chunked"], Ok(LastChunk)),
+            (TWO, &["chunked"], Err(Both)),
+            (&["x"], &["chunked"], Err(Both)),
+            (&[], &["gzip, chunked"], Err(TransferCoding)),
+            (TWO, &["gzip"], Err(TransferCoding)),
+            (&[], &["gzip", "chunked"], Err(TransferCoding)),
+            (&[], &["chunked", "chunked"], Err(TransferCoding)),
+        ];
+        for (lengths, codings, expected) in rows {
             let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
-            for coding in codings {
-                headers.append(TRANSFER_ENCODING, HeaderValue::from_static(coding));
+            for (name, values) in [(CONTENT_LENGTH, lengths), (TRANSFER_ENCODING, codings)] {
+                for value in values {
+                    headers.append(&name, HeaderValue::from_str(value).unwrap());
+                }
             }
-            normalize(&mut headers).map(|()| headers.contains_key(CONTENT_LENGTH))
-        };
-        assert_eq!(with(&[]), Ok(true));
-        assert_eq!(with(&["Chunked"]), Ok(false));
-        for codings in [
-            &["gzip, chunked"][..],
-            &["gzip"],
-            &["gzip", "chunked"],
-            &["chunked", "chunked"],
-        ] {
+            let fields = FramingFields::of(&headers);
+            assert_eq!(fields.delimiter(Version::HTTP_11), expected, "{headers:?}");
+            let over_http10 = match expected {
+                Ok(LastChunk) => Err(TransferCoding),
+                expected => expected,
+            };
             assert_eq!(
-                with(codings),
-                Err(ResponseFramingError::TransferCoding),
-                "{codings:?}"
+                fields.delimiter(Version::HTTP_10),
+                over_http10,
+                "{headers:?}"
             );
+            assert_eq!(normalize(&mut headers).err(), expected.err());
         }
     }
 

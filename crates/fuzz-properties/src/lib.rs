@@ -4,8 +4,10 @@
 #![allow(clippy::expect_used, reason = "a violated property panics")]
 
 mod links;
+mod responses;
 
 pub use links::link_rewrite;
+pub use responses::upstream_response;
 
 use std::time::{Duration, SystemTime};
 

@@ -14,10 +14,10 @@ use crate::limit::owner::OwnerKey;
 use crate::state::{Customer, Destination};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
-use crate::upstream::head_limit::HeadTooLarge;
 use crate::upstream::http1;
 use crate::upstream::pool::Lease;
 use crate::upstream::{AttemptError, BoxError, ResponseDeadline};
+use citrix_wire::head_limit::HeadTooLarge;
 
 /// Attempts for one response. Each after the first uses a new connection; more would only repeat
 /// what one has shown.
@@ -30,6 +30,8 @@ enum NoResponse {
     Unprocessed(BoxError),
     /// See [`AttemptError::Broken`].
     Broken(BoxError),
+    /// See [`AttemptError::Malformed`].
+    Malformed(BoxError),
     HeadTooLarge,
     TimedOut,
 }
@@ -105,6 +107,10 @@ impl SendContext<'_> {
                     NoResponse::Broken(error),
                     copy.outgoing().filter(|_| may_be_stale),
                 ),
+                Err(AttemptError::Malformed(error)) => (
+                    NoResponse::Malformed(error),
+                    copy.outgoing().filter(|_| may_be_stale),
+                ),
                 Err(AttemptError::HeadTooLarge) => break NoResponse::HeadTooLarge,
                 Err(AttemptError::TimedOut) => break NoResponse::TimedOut,
             };
@@ -167,6 +173,12 @@ impl NoResponse {
                     "no response head from {authority} within {limit} (upstream.response_timeout)"
                 );
                 Failure::new(Reason::UpstreamTimeout, detail)
+            }
+            Self::Malformed(error) => {
+                let detail = format!(
+                    "response of {authority}: {error}; the request may have been processed"
+                );
+                Failure::new(Reason::UpstreamBroken, detail)
             }
             Self::HeadTooLarge => {
                 let detail = format!("response of {authority}: {HeadTooLarge}");

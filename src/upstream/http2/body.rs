@@ -10,8 +10,8 @@ use http_body::Frame;
 use tokio::task::AbortHandle;
 
 use super::super::BoxError;
-use super::super::head_limit;
 use super::Http2Stream;
+use citrix_wire::head_limit;
 
 /// A response body in DATA frames. Dropped early, it resets the stream.
 pub struct Http2Body {

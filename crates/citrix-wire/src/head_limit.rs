@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-/// Maximum number of fields; hyper's for HTTP/1.1, which costs least.
+/// Maximum number of fields.
 pub const MAX_FIELDS: usize = 100;
 /// Maximum size of all fields as HTTP/1.1 writes them, a line each.
 pub const MAX_BYTES: usize = 128 * 1024;
@@ -11,7 +11,6 @@ pub const MAX_BYTES: usize = 128 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("header section exceeds {MAX_FIELDS} fields or 128KiB")]
 pub struct HeadTooLarge;
-
 /// Checks a header section.
 ///
 /// # Errors
