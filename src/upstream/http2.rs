@@ -33,10 +33,11 @@ use crate::upstream::dial::ConnectError;
 use citrix_wire::http1::head::HeadError;
 use citrix_wire::{head_limit, response_framing};
 
-/// Bytes of one response that are buffered for its caller.
-const STREAM_WINDOW: u32 = 1024 * 1024;
+/// Bytes of one response that are buffered for its caller: 5 MB/s at a round trip of 50 ms. A larger window
+/// would let an upstream fill the memory with responses that callers read slowly.
+const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all responses of a connection.
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * STREAM_WINDOW;
 /// Responses on one connection that their callers are still to read, after which it takes no more
 /// requests: together they may use up half of its window.
 const MAX_UNREAD: usize = (CONNECTION_WINDOW / STREAM_WINDOW / 2) as usize;
