@@ -3,7 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "helpers panic to fail a test"
+    clippy::print_stderr,
+    reason = "helpers panic to fail a test; skipped tests say so"
 )]
 
 pub mod egress;
@@ -12,6 +13,7 @@ pub mod http2;
 pub mod path_table;
 pub mod pki;
 pub mod servers;
+pub mod store;
 pub mod token_endpoint;
 pub mod upstream;
 pub mod wire;

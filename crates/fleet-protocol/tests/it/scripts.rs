@@ -12,9 +12,10 @@ use fleet_protocol::command::{
 use fleet_protocol::reply::{Body, Value};
 use fleet_protocol::script::{Call, Script};
 use fleet_protocol::{Keys, Name, Push, Replica, Reply, StoreTime, Ticket, Timing};
+use testkit::store::StoreServer;
 
 use crate::model::Sent;
-use crate::server::{self, Client, Server};
+use crate::server::Client;
 
 pub(crate) const TIMING: Timing = Timing {
     lease: Duration::from_secs(5),
@@ -38,24 +39,24 @@ struct Store {
 
 impl Store {
     /// Returns a store whose scripts read the server's clock.
-    fn new(server: &Server) -> Self {
+    fn new(server: &StoreServer) -> Self {
         Self::with_scripts(server, false, Script::source)
     }
 
     /// Returns a store whose scripts receive the time as an argument.
-    fn with_clock_argument(server: &Server) -> Self {
+    fn with_clock_argument(server: &StoreServer) -> Self {
         Self::with_scripts(server, true, |script| {
             script.source_with_clock(CLOCK_ARGUMENT)
         })
     }
 
     fn with_scripts(
-        server: &Server,
+        server: &StoreServer,
         clock_is_argument: bool,
         source: impl Fn(Script) -> String,
     ) -> Self {
         let (keys, mut client, mut pushes) =
-            (Keys::new("test"), server.connect(), server.connect());
+            (Keys::new("test"), Client::new(server), Client::new(server));
         let load = |script| {
             let words = ["SCRIPT".to_owned(), "LOAD".to_owned(), source(script)];
             let Value::Bytes(hash) = client.call(&words).unwrap() else {
@@ -252,7 +253,7 @@ fn server_time(client: &mut Client) -> u64 {
 
 #[test]
 fn every_key_is_in_the_fleets_slot_and_expires() {
-    let Some(server) = server::start() else {
+    let Some(server) = StoreServer::start() else {
         return;
     };
     let mut store = Store::new(&server);
@@ -276,7 +277,7 @@ fn every_key_is_in_the_fleets_slot_and_expires() {
 
 #[test]
 fn listed_commands_and_keys_suffice_for_a_user() {
-    let Some(server) = server::start() else {
+    let Some(server) = StoreServer::start() else {
         return;
     };
     let mut store = Store::new(&server);
@@ -304,7 +305,7 @@ fn listed_commands_and_keys_suffice_for_a_user() {
 
 #[test]
 fn enter_that_runs_after_its_deadline_grants_nothing() {
-    let Some(server) = server::start() else {
+    let Some(server) = StoreServer::start() else {
         return;
     };
     let mut store = Store::new(&server);

@@ -296,7 +296,7 @@ fn compare(store: &mut Store, steps: &[(i64, Step)]) -> Result<(), TestCaseError
 /// `PROPTEST_CASES` sets another number of sequences.
 #[test]
 fn random_commands_have_equal_results_in_model_and_server() {
-    let Some(server) = server::start() else {
+    let Some(server) = StoreServer::start() else {
         return;
     };
     let store = RefCell::new(Store::with_clock_argument(&server));

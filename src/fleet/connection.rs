@@ -1,0 +1,292 @@
+//! One connection to the primary, ready for commands: authenticated, with the scripts loaded and
+//! the replica's channels subscribed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_protocol::command::{Command, RunId};
+use fleet_protocol::reply::{self, Malformed};
+use fleet_protocol::script::{Call, Script};
+use fleet_protocol::{Keys, Push, Replica, Reply, StoreTime, Timing};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, PushKind};
+use redis::{RedisConnectionInfo, RedisError, Value};
+use rustls::ClientConfig;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::dial::{Address, dial};
+
+/// Maximum number of messages that await processing. The next heartbeat reports what is dropped.
+const MAX_PUSHES: usize = 1024;
+
+/// Parameters of a connection.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The configuration for TLS; `None` without.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// The user; the default user without.
+    pub user: Option<String>,
+    pub password: Option<SecretString>,
+    /// The database; zero in sentinels.
+    pub database: u16,
+    /// Time for the stream, the handshake and each preparation.
+    pub timeout: Duration,
+}
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No stream.
+    #[error("connection failed")]
+    Connect(#[source] io::Error),
+    /// The store rejected a command, or the connection ended. The text holds no password.
+    #[error("{0}")]
+    Store(#[from] RedisError),
+    /// The server is a replica.
+    #[error("not a primary")]
+    NotPrimary,
+    /// No sentinel knows the primary.
+    #[error("no sentinel names a primary")]
+    NoPrimary,
+    /// A reply is not in the expected format.
+    #[error("unexpected reply")]
+    Malformed,
+    /// A step took too long.
+    #[error("timed out")]
+    Timeout,
+}
+
+impl From<Malformed> for StoreError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// The driver of a connection, aborted on drop.
+#[derive(Debug)]
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A bare connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) commands: MultiplexedConnection,
+    _driver: Driver,
+}
+
+impl Session {
+    /// Opens a connection; messages arrive at `pushes`, if any.
+    pub(super) async fn open(
+        address: &Address,
+        target: &Target,
+        pushes: Option<mpsc::Sender<PushInfo>>,
+    ) -> Result<Self, StoreError> {
+        let stream = dial(address, target.tls.as_ref()).await;
+        let stream = stream.map_err(StoreError::Connect)?;
+        let mut info = RedisConnectionInfo::default()
+            .set_db(target.database.into())
+            .set_skip_set_lib_name();
+        if let Some(user) = &target.user {
+            info = info.set_username(user);
+        }
+        if let Some(password) = &target.password {
+            info = info.set_password(password.expose_secret());
+        }
+        // The state machine decides what is late.
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        if let Some(pushes) = pushes {
+            info = info.set_protocol(ProtocolVersion::RESP3);
+            config = config.set_push_sender(move |push| pushes.try_send(push));
+        }
+        let opening = MultiplexedConnection::new_with_config(&info, stream, config);
+        let (commands, driver) = opening.await?;
+        let _driver = Driver(tokio::spawn(driver));
+        Ok(Self { commands, _driver })
+    }
+
+    /// Sends a command and returns its reply.
+    pub(super) async fn call(&self, words: &[&str]) -> Result<reply::Value, StoreError> {
+        let mut cmd = Cmd::new();
+        words.iter().for_each(|word| {
+            cmd.arg(*word);
+        });
+        let value = self.commands.clone().send_packed_command(&cmd).await?;
+        value_of(value).ok_or(StoreError::Malformed)
+    }
+}
+
+/// A connection to the primary.
+#[derive(Debug)]
+pub(super) struct Connection {
+    session: Session,
+    pub(super) pushes: mpsc::Receiver<PushInfo>,
+    pub(super) run: Option<RunId>,
+    /// The store's time when the connection was ready.
+    pub(super) now: StoreTime,
+}
+
+impl Connection {
+    /// Connects within the timeout of `target`.
+    pub(super) async fn open(
+        address: &Address,
+        target: &Target,
+        keys: &Keys,
+        replica: Replica,
+    ) -> Result<Self, StoreError> {
+        let opening = Self::prepare(address, target, keys, replica);
+        timeout(target.timeout, opening)
+            .await
+            .unwrap_or(Err(StoreError::Timeout))
+    }
+
+    async fn prepare(
+        address: &Address,
+        target: &Target,
+        keys: &Keys,
+        replica: Replica,
+    ) -> Result<Self, StoreError> {
+        let (sender, pushes) = mpsc::channel(MAX_PUSHES);
+        let session = Session::open(address, target, Some(sender)).await?;
+        check_role(&session).await?;
+        for script in Script::ALL {
+            session.call(&["SCRIPT", "LOAD", &script.source()]).await?;
+        }
+        let channels = [keys.channel(replica), keys.channel_to_all()];
+        let mut subscribe = session.commands.clone();
+        subscribe.subscribe(&channels[..]).await?;
+        let run = run_id(&session).await;
+        let now = server_time(&session).await?;
+        Ok(Self {
+            session,
+            pushes,
+            run,
+            now,
+        })
+    }
+
+    /// Returns the reply to a command. The first poll sends it.
+    pub(super) fn send(
+        &self,
+        command: &Command,
+        keys: &Keys,
+        timing: &Timing,
+    ) -> impl Future<Output = Result<Reply, StoreError>> + Send + use<> {
+        let call = command.call(keys, timing);
+        let connection = self.session.commands.clone();
+        run(connection, call)
+    }
+}
+
+async fn run(mut connection: MultiplexedConnection, call: Call) -> Result<Reply, StoreError> {
+    match call {
+        Call::Plain { words, reads } => {
+            let mut cmd = Cmd::new();
+            words.iter().for_each(|word| {
+                cmd.arg(word);
+            });
+            let value = connection.send_packed_command(&cmd).await?;
+            let value = value_of(value).ok_or(StoreError::Malformed)?;
+            Ok(Reply::from_plain(reads, value)?)
+        }
+        Call::Script { script, keys, args } => {
+            let invoke = |name: &str, script: &str| {
+                let mut cmd = redis::cmd(name);
+                cmd.arg(script).arg(keys.len()).arg(&keys).arg(&args);
+                cmd
+            };
+            let by_hash = invoke("EVALSHA", hash_of(script));
+            let value = match connection.send_packed_command(&by_hash).await {
+                // After `SCRIPT FLUSH`.
+                Err(error) if error.code() == Some("NOSCRIPT") => {
+                    let by_source = invoke("EVAL", &script.source());
+                    connection.send_packed_command(&by_source).await?
+                }
+                result => result?,
+            };
+            let value = value_of(value).ok_or(StoreError::Malformed)?;
+            Ok(Reply::from_script(value)?)
+        }
+    }
+}
+
+/// Returns the hash of a script's source.
+fn hash_of(script: Script) -> &'static str {
+    static HASHES: std::sync::LazyLock<Vec<(Script, String)>> = std::sync::LazyLock::new(|| {
+        let hash = |script: Script| redis::Script::new(&script.source()).get_hash().to_owned();
+        Script::ALL.map(|script| (script, hash(script))).into()
+    });
+    let known = HASHES.iter().find(|(other, _)| *other == script);
+    known.map_or("", |(_, hash)| hash)
+}
+
+/// A managed store may forbid `ROLE`; then every write reveals a replica.
+async fn check_role(session: &Session) -> Result<(), StoreError> {
+    let Ok(reply::Value::Array(role)) = session.call(&["ROLE"]).await else {
+        return Ok(());
+    };
+    match role.first() {
+        Some(reply::Value::Bytes(role)) if role == b"master" => Ok(()),
+        _ => Err(StoreError::NotPrimary),
+    }
+}
+
+/// A managed store may forbid `INFO`; then silence alone reveals a failover.
+async fn run_id(session: &Session) -> Option<RunId> {
+    let info = session.call(&["INFO", "server"]).await.ok()?;
+    let reply::Value::Bytes(info) = info else {
+        return None;
+    };
+    let info = String::from_utf8(info).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    citrix_wire::hex::decode(line.trim().as_bytes()).map(RunId)
+}
+
+async fn server_time(session: &Session) -> Result<StoreTime, StoreError> {
+    let reply::Value::Array(parts) = session.call(&["TIME"]).await? else {
+        return Err(StoreError::Malformed);
+    };
+    let part = |index: usize| match parts.get(index) {
+        Some(reply::Value::Bytes(digits)) => str::from_utf8(digits).ok()?.parse::<u64>().ok(),
+        _ => None,
+    };
+    let (seconds, micros) = (part(0), part(1));
+    let millis = |seconds: u64, micros: u64| seconds.saturating_mul(1000) + micros / 1000;
+    let time = seconds.zip(micros).ok_or(StoreError::Malformed)?;
+    Ok(StoreTime(millis(time.0, time.1)))
+}
+
+/// Returns the message of a push; `None` for others.
+pub(super) fn message_of(push: &PushInfo) -> Option<Push> {
+    match (&push.kind, &push.data[..]) {
+        (PushKind::Message, [_, Value::BulkString(message)]) => Push::parse(message).ok(),
+        _ => None,
+    }
+}
+
+fn value_of(value: Value) -> Option<reply::Value> {
+    Some(match value {
+        Value::Nil => reply::Value::Nil,
+        Value::Int(number) => reply::Value::Int(number),
+        Value::BulkString(bytes) => reply::Value::Bytes(bytes),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => {
+            reply::Value::Bytes(text.into_bytes())
+        }
+        Value::Okay => reply::Value::Bytes(b"OK".to_vec()),
+        Value::Array(values) => {
+            let values = values.into_iter().map(value_of);
+            reply::Value::Array(values.collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}

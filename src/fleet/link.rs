@@ -1,0 +1,256 @@
+//! The link to the store: drives the state machine of a replica with a connection and timers.
+
+use std::future::pending;
+use std::pin::Pin;
+use std::time::Duration;
+
+use fleet_protocol::machine::{CommandId, Settings};
+use fleet_protocol::{Event, Keys, Machine, Output, Reply, State, Time};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use redis::PushKind;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::connection::{Connection, StoreError, Target, message_of};
+use super::dial::Address;
+use super::sentinels;
+use crate::config::HostPort;
+
+/// Backoff after the first failed attempt; doubles, ±50 %.
+const MIN_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// The failed attempt that is logged; then one a minute.
+const LOGGED_ATTEMPT: u32 = 3;
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The ways to find the primary.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// One address.
+    Direct(Address),
+    /// Sentinels, with the parameters of connections to them.
+    Sentinels {
+        addresses: Vec<HostPort>,
+        master: String,
+        target: Target,
+    },
+}
+
+/// The store of a fleet.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub route: Route,
+    pub target: Target,
+    pub keys: Keys,
+}
+
+type Replies =
+    FuturesUnordered<Pin<Box<dyn Future<Output = (CommandId, Result<Reply, StoreError>)> + Send>>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Connection, StoreError>> + Send>>;
+
+/// The link of one replica.
+pub struct Link {
+    store: Store,
+    settings: Settings,
+    origin: Instant,
+    machine: Machine,
+    connection: Option<Connection>,
+    connecting: Option<Connecting>,
+    replies: Replies,
+    failures: u32,
+    logged: Option<Instant>,
+    /// The process ends.
+    ends: bool,
+}
+
+impl Link {
+    /// Returns a link without a connection.
+    pub fn new(store: Store, settings: Settings) -> Self {
+        Self {
+            store,
+            settings,
+            origin: Instant::now(),
+            machine: Machine::new(settings, Time::default()),
+            connection: None,
+            connecting: None,
+            replies: FuturesUnordered::new(),
+            failures: 0,
+            logged: None,
+            ends: false,
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::new(self.origin.elapsed())
+    }
+
+    /// Runs until [`Event::Bye`] has been processed, or the sender of events is dropped. Outputs
+    /// other than commands and connections go to `publish`, which must not block.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut publish: impl FnMut(Output)) {
+        self.connecting = Some(self.connect(Duration::ZERO));
+        loop {
+            let event = self.next_event(&mut events).await;
+            let Some(event) = event else {
+                return;
+            };
+            self.ends |= matches!(event, Event::Bye);
+            let mut out = Vec::new();
+            self.machine.handle(self.now(), event, &mut out);
+            for output in out {
+                if matches!(output, Output::Disconnect) && self.ends {
+                    return;
+                }
+                if let Some(output) = self.process(output) {
+                    publish(output);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next event; `None` at the end.
+    async fn next_event(&mut self, events: &mut mpsc::Receiver<Event>) -> Option<Event> {
+        loop {
+            let wake = self
+                .machine
+                .wake_at()
+                .map(|at| self.origin + at.since_origin());
+            let wake = async {
+                match wake {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let connecting = async {
+                match &mut self.connecting {
+                    Some(connecting) => connecting.await,
+                    None => pending().await,
+                }
+            };
+            let push = async {
+                match &mut self.connection {
+                    Some(connection) => connection.pushes.recv().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                connected = connecting => {
+                    self.connecting = None;
+                    if let Some(event) = self.connected(connected) {
+                        return Some(event);
+                    }
+                }
+                Some((id, reply)) = self.replies.next() => match reply {
+                    Ok(reply) => return Some(Event::Reply { id, reply }),
+                    Err(error) => {
+                        warn!(%error, "fleet store rejected a command; connecting again");
+                        self.disconnect();
+                        return Some(Event::Disconnected);
+                    }
+                },
+                push = push => match push {
+                    Some(push) if push.kind != PushKind::Disconnection => {
+                        if let Some(push) = message_of(&push) {
+                            return Some(Event::Push(push));
+                        }
+                    }
+                    _ => {
+                        self.disconnect();
+                        return Some(Event::Disconnected);
+                    }
+                },
+                event = events.recv() => return event,
+                () = wake => return Some(Event::Timer),
+            }
+        }
+    }
+
+    fn connected(&mut self, connected: Result<Connection, StoreError>) -> Option<Event> {
+        match connected {
+            Ok(connection) => {
+                let (run, now) = (connection.run, connection.now);
+                self.connection = Some(connection);
+                Some(Event::Connected { run, now })
+            }
+            Err(error) => {
+                self.failures += 1;
+                self.log_failure(&error);
+                self.connecting = Some(self.connect(self.backoff()));
+                None
+            }
+        }
+    }
+
+    fn backoff(&self) -> Duration {
+        let doubled = MIN_BACKOFF * 2_u32.pow(self.failures.saturating_sub(1).min(8));
+        doubled.min(MAX_BACKOFF).mul_f64(0.5 + fastrand::f64())
+    }
+
+    fn log_failure(&mut self, error: &StoreError) {
+        let due = self
+            .logged
+            .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL);
+        if self.failures >= LOGGED_ATTEMPT && due {
+            self.logged = Some(Instant::now());
+            let failures = self.failures;
+            warn!(%error, failures, "fleet store unavailable; limits are not shared");
+        }
+    }
+
+    /// Processes what concerns the connection; returns other outputs.
+    fn process(&mut self, output: Output) -> Option<Output> {
+        match output {
+            Output::Send { id, command } => {
+                let keys = &self.store.keys;
+                if let Some(connection) = &self.connection {
+                    let reply = connection.send(&command, keys, &self.settings.timing);
+                    self.replies
+                        .push(Box::pin(async move { (id, reply.await) }));
+                }
+                None
+            }
+            Output::Disconnect => {
+                self.disconnect();
+                None
+            }
+            Output::State(state) => {
+                if state == State::Joined {
+                    (self.failures, self.logged) = (0, None);
+                    info!("joined the fleet");
+                }
+                Some(output)
+            }
+            output => Some(output),
+        }
+    }
+
+    fn disconnect(&mut self) {
+        self.connection = None;
+        self.replies = FuturesUnordered::new();
+        let wait = if self.failures == 0 {
+            Duration::ZERO
+        } else {
+            self.backoff()
+        };
+        self.failures += 1;
+        self.connecting = Some(self.connect(wait));
+    }
+
+    /// Connects after a wait. Sentinels are queried each time.
+    fn connect(&self, wait: Duration) -> Connecting {
+        let (store, replica) = (self.store.clone(), self.settings.replica);
+        Box::pin(async move {
+            sleep(wait).await;
+            let address = match &store.route {
+                Route::Direct(address) => Ok(address.clone()),
+                Route::Sentinels {
+                    addresses,
+                    master,
+                    target,
+                } => sentinels::primary(addresses, master, target).await,
+            }?;
+            Connection::open(&address, &store.target, &store.keys, replica).await
+        })
+    }
+}

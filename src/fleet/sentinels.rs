@@ -1,0 +1,46 @@
+//! The primary as sentinels name it.
+
+use fleet_protocol::reply::Value;
+use tokio::time::timeout;
+
+use super::connection::{Session, StoreError, Target};
+use super::dial::Address;
+use crate::config::HostPort;
+
+/// Returns the address of the primary from the first sentinel that knows one.
+///
+/// # Errors
+/// If none does, each within the timeout of `target`.
+pub(super) async fn primary(
+    sentinels: &[HostPort],
+    master: &str,
+    target: &Target,
+) -> Result<Address, StoreError> {
+    for sentinel in sentinels {
+        let asking = query(sentinel, master, target);
+        if let Ok(Ok(Some(address))) = timeout(target.timeout, asking).await {
+            return Ok(Address::Tcp(address));
+        }
+    }
+    Err(StoreError::NoPrimary)
+}
+
+async fn query(
+    sentinel: &HostPort,
+    master: &str,
+    target: &Target,
+) -> Result<Option<HostPort>, StoreError> {
+    let session = Session::open(&Address::Tcp(sentinel.clone()), target, None).await?;
+    let words = ["SENTINEL", "get-master-addr-by-name", master];
+    let Value::Array(parts) = session.call(&words).await? else {
+        return Ok(None);
+    };
+    let [Value::Bytes(host), Value::Bytes(port)] = &parts[..] else {
+        return Err(StoreError::Malformed);
+    };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| StoreError::Malformed);
+    Ok(Some(HostPort {
+        host: text(host)?,
+        port: text(port)?.parse().map_err(|_| StoreError::Malformed)?,
+    }))
+}
