@@ -2,17 +2,26 @@
 
 use std::time::Duration;
 
+use citrix_auth_proxy::config::HostPort;
 use citrix_auth_proxy::fleet::link::{Link, Route, Store};
 use citrix_auth_proxy::fleet::{Address, Target};
 use fleet_protocol::command::{KeyFingerprint, QueueLimit};
 use fleet_protocol::machine::{PermitId, Settings};
 use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
-use testkit::store::StoreServer;
+use testkit::store::{SentinelSetup, StoreServer};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const QUEUE: Name = Name([1; 16]);
 const CALLER: Name = Name([2; 16]);
+
+const TARGET: Target = Target {
+    tls: None,
+    user: None,
+    password: None,
+    database: 0,
+    timeout: Duration::from_secs(2),
+};
 
 /// One replica, ended on drop.
 struct Member {
@@ -26,20 +35,23 @@ impl Member {
     }
 
     fn with_user(server: &StoreServer, replica: u32, user: Option<(&str, &str)>) -> Self {
+        let route = Route::Direct(Address::Unix(server.socket()));
+        Self::at(route, replica, user, Duration::from_secs(2))
+    }
+
+    fn at(route: Route, replica: u32, user: Option<(&str, &str)>, lease: Duration) -> Self {
         let store = Store {
-            route: Route::Direct(Address::Unix(server.socket())),
+            route,
             target: Target {
-                tls: None,
                 user: user.map(|(user, _)| user.to_owned()),
                 password: user.map(|(_, password)| password.into()),
-                database: 0,
-                timeout: Duration::from_secs(2),
+                ..TARGET
             },
             keys: Keys::new("test"),
         };
         let settings = Settings {
             timing: Timing {
-                lease: Duration::from_secs(2),
+                lease,
                 timeout: Duration::from_millis(300),
             },
             replica: Replica(replica),
@@ -190,4 +202,38 @@ async fn drained_replica_passes_its_permit_on() {
     one.send(Event::Bye).await;
     other.granted().await;
     one.events.closed().await;
+}
+
+#[tokio::test]
+async fn failover_that_sentinels_make_is_followed_and_grants_no_second_permit() {
+    let Some(mut setup) = SentinelSetup::start() else {
+        return;
+    };
+    let member = |replica| {
+        let sentinel = HostPort {
+            host: "127.0.0.1".to_owned(),
+            port: setup.port,
+        };
+        let route = Route::Sentinels {
+            addresses: vec![sentinel],
+            master: SentinelSetup::MASTER.to_owned(),
+            target: TARGET,
+        };
+        Member::at(route, replica, None, Duration::from_secs(10))
+    };
+    let (mut one, mut other) = (member(1), member(2));
+    one.state(State::Joined).await;
+    other.state(State::Joined).await;
+    one.want().await;
+    let (permit, by) = one.granted().await;
+    assert_eq!(by, State::Joined);
+    other.want().await;
+    setup.kill_primary();
+    one.state(State::Away).await;
+    // Before the lease is over.
+    one.state(State::Joined).await;
+    other.state(State::Joined).await;
+    assert!(!other.has_permit());
+    one.send(Event::Released(permit)).await;
+    assert_eq!(other.granted().await.1, State::Joined);
 }

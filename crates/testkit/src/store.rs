@@ -1,6 +1,8 @@
-//! A real store (`redis-server`) on a Unix socket.
+//! Real stores (`redis-server`) and sentinels.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -18,14 +20,7 @@ impl StoreServer {
     /// Starts a server. Without the program, `None` and a line of output; a failure where `CI` is
     /// set.
     pub fn start() -> Option<Self> {
-        let Some(program) = find("redis-server") else {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "redis-server is not installed"
-            );
-            eprintln!("skipped: redis-server is not installed");
-            return None;
-        };
+        let program = program("redis-server")?;
         let folder = tempfile::tempdir().unwrap();
         let process = Command::new(program)
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
@@ -50,14 +45,7 @@ impl StoreServer {
 
     /// Runs a command of words without spaces; returns the first line of the reply.
     pub fn run(&self, command: &str) -> String {
-        let mut stream = BufReader::new(UnixStream::connect(self.socket()).unwrap());
-        stream
-            .get_mut()
-            .write_all(format!("{command}\r\n").as_bytes())
-            .unwrap();
-        let mut line = String::new();
-        stream.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        first_line(UnixStream::connect(self.socket()).unwrap(), command)
     }
 }
 
@@ -66,6 +54,113 @@ impl Drop for StoreServer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A primary, its replica, and a sentinel that watches them, on loopback ports.
+#[derive(Debug)]
+pub struct SentinelSetup {
+    /// The primary, the replica, the sentinel.
+    processes: Vec<Child>,
+    /// The sentinel's port.
+    pub port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl SentinelSetup {
+    /// The primary's name at the sentinel.
+    pub const MASTER: &str = "main";
+
+    /// Starts all, and waits until the sentinel knows the replica; `None` as
+    /// [`StoreServer::start`].
+    pub fn start() -> Option<Self> {
+        let (server, sentinel) = (program("redis-server")?, program("redis-sentinel")?);
+        let folder = tempfile::tempdir().unwrap();
+        let [primary, replica, port] = free_ports();
+        let mut processes = Vec::new();
+        for (name, own, of) in [("a", primary, None), ("b", replica, Some(primary))] {
+            let data = folder.path().join(name);
+            fs::create_dir(&data).unwrap();
+            let mut command = Command::new(&server);
+            command.args([
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+            ]);
+            command.arg(data).args(["--port", &own.to_string()]);
+            if let Some(of) = of {
+                command.args(["--replicaof", "127.0.0.1", &of.to_string()]);
+            }
+            processes.push(command.stdout(Stdio::null()).spawn().unwrap());
+        }
+        let file = folder.path().join("sentinel.conf");
+        let name = Self::MASTER;
+        let settings = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
+             sentinel down-after-milliseconds {name} 1000\n",
+            folder.path().display()
+        );
+        fs::write(&file, settings).unwrap();
+        let mut command = Command::new(sentinel);
+        processes.push(command.arg(file).stdout(Stdio::null()).spawn().unwrap());
+        let setup = Self {
+            processes,
+            port,
+            _folder: folder,
+        };
+        let known = format!("SENTINEL replicas {name}");
+        while setup.run(&known).is_none_or(|reply| reply != "*1") {
+            sleep(Duration::from_millis(50));
+        }
+        Some(setup)
+    }
+
+    /// Runs a command in the sentinel.
+    fn run(&self, command: &str) -> Option<String> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        Some(first_line(stream, command))
+    }
+
+    /// Ends the primary; the sentinel promotes the replica.
+    pub fn kill_primary(&mut self) {
+        let _ = self.processes[0].kill();
+    }
+}
+
+impl Drop for SentinelSetup {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// Returns ports that were free a moment ago: the servers do not report one that they choose.
+fn free_ports() -> [u16; 3] {
+    let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    sockets.map(|socket| socket.local_addr().unwrap().port())
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let found = find(name);
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{name} is not installed");
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}
+
+fn first_line(stream: impl Read + Write, command: &str) -> String {
+    let mut stream = BufReader::new(stream);
+    let command = format!("{command}\r\n");
+    stream.get_mut().write_all(command.as_bytes()).unwrap();
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
 }
 
 fn find(program: &str) -> Option<PathBuf> {
