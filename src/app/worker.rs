@@ -20,10 +20,14 @@ use crate::proxy::Proxy;
 use crate::proxy::accept::{Acceptor, TransferredConnection};
 use crate::state::Shared;
 use crate::state::lifecycle::{Phase, PhaseWatch};
+use crate::system::memory;
 use crate::upstream::pool::Pool;
 
 /// Time between two evictions of idle upstream connections.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
+/// Phase changes of connections between two evictions, three for each request over HTTP/1, from
+/// which on a worker is busy: it keeps free memory, because it would use it again.
+const BUSY_PHASE_CHANGES: u64 = 1000;
 /// Time between two checks of a drain for open connections.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Time to wait for blocking threads, such as name lookups, when a worker ends.
@@ -165,7 +169,8 @@ async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
     }
 }
 
-/// Closes connections of callers and upstreams at their deadlines, and updates the gauges.
+/// Closes connections of callers and upstreams at their deadlines, updates the gauges, and returns
+/// free memory.
 async fn housekeeping(
     worker: usize,
     connections: Rc<Connections>,
@@ -176,6 +181,7 @@ async fn housekeeping(
     let mut evict_idle = interval(EVICTION_INTERVAL);
     evict_idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sweep = Instant::now();
+    let mut seen_phase_changes = 0;
     loop {
         // Each time, so that a reload reaches a worker without requests.
         let snapshot = proxy.snapshot();
@@ -191,6 +197,11 @@ async fn housekeeping(
                 let (active, idle) = pool.counts();
                 metrics.upstream_active.set(active);
                 metrics.upstream_idle.set(idle);
+                let phase_changes = connections.phase_changes();
+                if phase_changes - seen_phase_changes < BUSY_PHASE_CHANGES {
+                    memory::return_free();
+                }
+                seen_phase_changes = phase_changes;
             }
         }
     }

@@ -95,6 +95,11 @@ impl Connections {
         self.all.borrow().len()
     }
 
+    /// Returns the number of phase changes of all connections so far.
+    pub fn phase_changes(&self) -> u64 {
+        self.phase_changes.get()
+    }
+
     /// Returns `true` without connections.
     pub fn is_empty(&self) -> bool {
         self.all.borrow().is_empty()
