@@ -1,13 +1,15 @@
 //! The byte stream of an HTTP/2 connection behind its [`FrameGuard`].
 
 use std::cell::RefCell;
+use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 
 use crate::inbound::stream::Stream;
 use citrix_wire::frame_guard::FrameGuard;
@@ -18,7 +20,7 @@ const SHORT_READ: usize = 1024;
 /// Streams with a fragment in `:path` that `h2` has not returned yet. More end the connection.
 const MAX_FRAGMENTS: usize = 1000;
 
-/// Frames after which other tasks run. `h2` handles all frames that have arrived in one turn, and a
+/// Frames after which others are served. `h2` handles all frames that have arrived in one turn, and a
 /// frame may cost more than its nine bytes.
 const FRAMES_PER_TURN: u32 = 256;
 
@@ -126,8 +128,8 @@ impl AsyncRead for GuardedStream {
             return Poll::Pending;
         }
         if this.guard.take_frames(FRAMES_PER_TURN) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            // Continues after the sockets of others were polled.
+            return pin!(yield_now()).poll(cx).map(Ok);
         }
         loop {
             if !this.scanned.is_empty() {
@@ -234,7 +236,7 @@ mod tests {
             assert!(turn <= FRAMES_PER_TURN as usize + 1024 / FRAME.len());
             frames += turn;
             // The socket becomes readable again, and the budget of the task is renewed.
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     }
 }
