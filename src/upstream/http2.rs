@@ -38,8 +38,8 @@ use citrix_wire::{head_limit, response_framing};
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all responses of a connection.
 const CONNECTION_WINDOW: u32 = 8 * STREAM_WINDOW;
-/// Responses on one connection that their callers are still to read, after which it takes no more
-/// requests: together they may use up half of its window.
+/// Responses on one connection that their callers are still to read, after which other connections
+/// are preferred: together they may use up half of its window.
 const MAX_UNREAD: usize = (CONNECTION_WINDOW / STREAM_WINDOW / 2) as usize;
 /// Maximum frame size; larger than the default, for fewer frames.
 const MAX_FRAME_BYTES: u32 = 64 * 1024;
@@ -129,11 +129,15 @@ impl Http2 {
         !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
-    /// Returns `true` if it carries fewer streams than its upstream permits, and enough of its window
-    /// is left. Of an upstream that permits none for now, one waits for the permission.
+    /// Returns `true` if it carries fewer streams than its upstream permits. Of an upstream that
+    /// permits none for now, one waits for the permission.
     pub(super) fn has_capacity(&self) -> bool {
         self.traffic.streams.get() < self.sender.current_max_send_streams().max(1)
-            && self.traffic.unread.get() < MAX_UNREAD
+    }
+
+    /// Returns `true` if much of its window may be used up by responses that are not read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.traffic.unread.get() >= MAX_UNREAD
     }
 
     /// Returns the time it has been idle, counted from the first eviction that saw it so.
