@@ -130,6 +130,8 @@ impl Worker {
                 acceptor.receive(handed);
             }
         });
+        let turns = Rc::clone(&connections);
+        tokio::task::spawn_local(async move { turns.grant_turns().await });
         tokio::task::spawn_local(housekeeping(
             index,
             Rc::clone(&connections),

@@ -13,6 +13,7 @@ mod head_bytes;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 
 use self::head_bytes::UnfinishedHead;
 use self::streams::OpenStreams;
+use self::turns::ReadTurn;
 use crate::config::Limits;
 use crate::inbound::tls::CallerCertificate;
 use crate::inbound::transfer_rate::RateDeficit;
@@ -135,6 +137,9 @@ pub struct Connection {
     waits_since: Cell<Option<Instant>>,
     /// The owner of the last permit of `limits.max_in_flight`.
     holder: RefCell<Option<Arc<Owner>>>,
+    /// Its number in `all`.
+    number: u64,
+    turn: ReadTurn,
     /// All connections of the worker.
     all: Weak<Connections>,
     /// HTTP/1 only: not parked since the last exchange.
@@ -150,7 +155,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(all: Weak<Connections>, phase_changes: Rc<Cell<u64>>) -> Self {
+    fn new(all: Weak<Connections>, number: u64, phase_changes: Rc<Cell<u64>>) -> Self {
         let connection = Self {
             accepted: Instant::now(),
             phase: Cell::new(ConnectionPhase::Opening),
@@ -176,6 +181,8 @@ impl Connection {
             waits: Cell::new(0),
             waits_since: Cell::new(None),
             holder: RefCell::default(),
+            number,
+            turn: ReadTurn::default(),
             all,
             may_park: Cell::new(false),
             stopped: Cell::new(false),
@@ -379,6 +386,11 @@ impl Connection {
             self.drained_at.set(Some(Instant::now()));
         }
         self.directive.set(Some(directive));
+        self.wake();
+    }
+
+    /// Wakes the task of the connection.
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }

@@ -158,6 +158,9 @@ impl Stream {
     /// Waits for bytes without holding a buffer. Returns `false` at the end of the stream.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.pending.is_empty() {
+            if !self.connection.may_read() {
+                return Poll::Pending;
+            }
             // Most heads fit, so a request on a parked connection needs no additional read.
             let mut first = [0; 1024];
             let mut first = ReadBuf::new(&mut first);
@@ -238,6 +241,10 @@ impl AsyncRead for Stream {
             }
             this.connection.bytes_arrived();
             return Poll::Ready(Ok(()));
+        }
+        if !this.connection.may_read() {
+            // The task of the connection is woken at its turn.
+            return Poll::Pending;
         }
         if this.is_head_due() {
             return this.poll_read_head(cx, buf);

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::caller_time::CallerTime;
 use super::evictions::{EvictionLimit, Evictions};
+use super::turns::Turns;
 use super::{Connection, Directive};
 use crate::config::Limits;
 use crate::limit::owner::{Exceeded, Owner, Resource, ResourceKind};
@@ -24,7 +25,7 @@ const SEARCH_INTERVAL: Duration = Duration::from_micros(1);
 
 /// All connections of one worker.
 pub struct Connections {
-    all: RefCell<HashMap<u64, Rc<Connection>>>,
+    pub(super) all: RefCell<HashMap<u64, Rc<Connection>>>,
     /// The waits of exchanges that hold queue permits.
     held: RefCell<Vec<Weak<CallerTime>>>,
     phase_changes: Rc<Cell<u64>>,
@@ -32,6 +33,7 @@ pub struct Connections {
     /// Those that had waited too long for their callers at the last sweep, the longest at the end.
     stalled: RefCell<Vec<(Instant, Weak<Connection>)>>,
     next: Cell<u64>,
+    pub(super) turns: Turns,
     /// Bytes of unfinished heads, of all workers.
     heads: Arc<Resource>,
     /// Bytes of the HTTP/2 streams of connections with an admitted request, of all workers.
@@ -58,6 +60,7 @@ impl Connections {
             evictable: RefCell::default(),
             stalled: RefCell::default(),
             next: Cell::new(0),
+            turns: Turns::default(),
             heads,
             streams,
             evictions,
@@ -80,6 +83,7 @@ impl Connections {
         self.next.set(id + 1);
         let connection = Rc::new(Connection::new(
             Rc::downgrade(self),
+            id,
             Rc::clone(&self.phase_changes),
         ));
         self.all.borrow_mut().insert(id, Rc::clone(&connection));

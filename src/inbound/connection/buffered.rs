@@ -9,6 +9,7 @@ const MAX_UNDECRYPTED: usize = 24 * 1024;
 impl Connection {
     pub(in crate::inbound) fn bytes_arrived(&self) {
         self.undecrypted.set(0);
+        self.end_turn();
         if self.phase.get() == ConnectionPhase::Idle && !self.http2.get() {
             self.enter(ConnectionPhase::Head);
         }

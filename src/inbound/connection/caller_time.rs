@@ -240,7 +240,7 @@ mod tests {
         let Admission::Immediate(Some(permit)) = acquire(&limit) else {
             panic!("no permit");
         };
-        let connection = Rc::new(Connection::new(Weak::new(), Rc::default()));
+        let connection = Rc::new(Connection::new(Weak::new(), 0, Rc::default()));
         let held = HeldPermit::new(permit, &connection);
         wait(held.time(), 3600).await;
         assert!(!held.time().is_revoked(), "no other request is queued");

@@ -16,7 +16,7 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-fn connections() -> Rc<Connections> {
+pub(super) fn connections() -> Rc<Connections> {
     Connections::new(
         Resource::new(ResourceKind::HeadBytes),
         Resource::new(ResourceKind::StreamBytes),
@@ -37,7 +37,7 @@ async fn after(seconds: u64, connection: &Connection) -> Option<Directive> {
 
 #[tokio::test(start_paused = true)]
 async fn each_phase_has_its_own_deadline() {
-    let connection = Connection::new(Weak::new(), Rc::default());
+    let connection = Connection::new(Weak::new(), 0, Rc::default());
     assert_eq!(after(9, &connection).await, None);
     assert_eq!(
         after(1, &connection).await,
@@ -74,7 +74,7 @@ async fn each_phase_has_its_own_deadline() {
 #[tokio::test(start_paused = true)]
 async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byte() {
     for http2 in [false, true] {
-        let connection = Connection::new(Weak::new(), Rc::default());
+        let connection = Connection::new(Weak::new(), 0, Rc::default());
         assert_eq!(after(4, &connection).await, None);
         connection.opened();
         if http2 {
@@ -87,7 +87,7 @@ async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byt
             "silent client"
         );
     }
-    let connection = Connection::new(Weak::new(), Rc::default());
+    let connection = Connection::new(Weak::new(), 0, Rc::default());
     connection.opened();
     assert_eq!(after(5, &connection).await, None);
     connection.bytes_arrived();
@@ -107,7 +107,7 @@ async fn first_request_is_timed_from_accept_and_later_heads_from_their_first_byt
 
 #[tokio::test(start_paused = true)]
 async fn caller_below_the_minimum_read_rate_is_aborted() {
-    let connection = Connection::new(Weak::new(), Rc::default());
+    let connection = Connection::new(Weak::new(), 0, Rc::default());
     connection.exchange_began(Version::HTTP_11);
     connection.write_blocked();
     assert_eq!(after(59, &connection).await, None);
@@ -125,7 +125,7 @@ async fn caller_below_the_minimum_read_rate_is_aborted() {
 
 #[tokio::test(start_paused = true)]
 async fn time_without_pending_writes_does_not_count() {
-    let connection = Connection::new(Weak::new(), Rc::default());
+    let connection = Connection::new(Weak::new(), 0, Rc::default());
     connection.exchange_began(Version::HTTP_11);
     for _ in 0..100 {
         connection.write_blocked();
@@ -137,7 +137,7 @@ async fn time_without_pending_writes_does_not_count() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_on_an_idle_http2_connection_begin_no_head() {
-    let connection = Connection::new(Weak::new(), Rc::default());
+    let connection = Connection::new(Weak::new(), 0, Rc::default());
     connection.opened();
     connection.set_http2();
     connection.exchange_began(Version::HTTP_11);
@@ -149,7 +149,7 @@ async fn bytes_on_an_idle_http2_connection_begin_no_head() {
 
 #[tokio::test(start_paused = true)]
 async fn idle_client_that_ignores_a_drain_is_disconnected() {
-    let connection = Connection::new(Weak::new(), Rc::default());
+    let connection = Connection::new(Weak::new(), 0, Rc::default());
     connection.opened();
     connection.set_http2();
     connection.exchange_began(Version::HTTP_2);
@@ -162,7 +162,7 @@ async fn idle_client_that_ignores_a_drain_is_disconnected() {
     connection.exchange_ended();
     assert_eq!(after(0, &connection).await, Some(Directive::Abort));
 
-    let connection = Connection::new(Weak::new(), Rc::default());
+    let connection = Connection::new(Weak::new(), 0, Rc::default());
     connection.opened();
     connection.set_http2();
     connection.drain();
@@ -299,7 +299,7 @@ async fn connection_used_since_the_search_is_not_evicted() {
 #[tokio::test(start_paused = true)]
 async fn connection_without_an_admitted_request_idles_ten_seconds() {
     for (admitted, seconds) in [(false, 10), (true, 600)] {
-        let connection = Connection::new(Weak::new(), Rc::default());
+        let connection = Connection::new(Weak::new(), 0, Rc::default());
         connection.opened();
         serve(&connection, admitted);
         assert_ne!(
