@@ -10,6 +10,7 @@ pub mod http1;
 pub mod http2;
 pub mod origin;
 pub mod pool;
+pub mod request_head;
 mod source;
 pub mod tls;
 

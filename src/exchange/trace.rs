@@ -1,11 +1,11 @@
 //! The trace of an exchange, and its attempts for the spans.
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::Exchange;
 use crate::error::Reason;
 use crate::upstream::origin::Origin;
+use crate::upstream::request_head::RequestHead;
 use citrix_wire::trace_context::TraceId;
 
 impl Exchange {
@@ -18,10 +18,11 @@ impl Exchange {
         recorded.or(self.trace.map(|caller| caller.trace_id))
     }
 
-    /// Begins an attempt. Replaces `traceparent` in `headers` if the attempt has a span of its own.
-    pub fn begin_attempt(&mut self, to: &Origin, target: &PathAndQuery, headers: &mut HeaderMap) {
+    /// Begins an attempt. Replaces `traceparent` in its fields if the attempt has a span of its own.
+    pub fn begin_attempt(&mut self, to: &Origin, head: &mut RequestHead) {
         if let Some((_, recording)) = &mut self.recording {
-            recording.begin_attempt((&to.scheme, &to.authority), target, headers);
+            let RequestHead { target, fields, .. } = head;
+            recording.begin_attempt((&to.scheme, &to.authority), target, fields);
         }
     }
 

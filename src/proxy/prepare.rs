@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, COOKIE};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::{ACCEPT, COOKIE, HOST};
+use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 
 use super::admit::{Admitted, Policy};
@@ -18,7 +17,7 @@ use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::state::addressing::too_many_readings;
 use crate::state::{Customer, Route};
-use crate::upstream::framing::add_framing;
+use crate::upstream::request_head::RequestHead;
 use citrix_wire::citrix::accept::wants_json;
 use citrix_wire::citrix::batch::{BatchPath, BatchTemplate};
 use citrix_wire::citrix::cvad::needs_instance_id;
@@ -27,10 +26,13 @@ use citrix_wire::citrix::headers::{
     remove_empty,
 };
 use citrix_wire::citrix::login::token_endpoint;
+use citrix_wire::field_list::FieldList;
 use citrix_wire::known_fields::KnownFields;
 use citrix_wire::path_readings::PathReadings;
 use citrix_wire::{coding, hop_by_hop, link_rewrite, path};
 
+/// Fields that are added here and by `send`, without those of a route.
+const ADDED_FIELDS: usize = 8;
 /// The caller's fields that are not forwarded.
 const NOT_FORWARDED: KnownFields = KnownFields::HOP_BY_HOP
     .and(KnownFields::GATEWAY_ONLY)
@@ -40,9 +42,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A request ready to be sent, except for the token (interface §4.1).
 pub struct UpstreamRequest<'s> {
-    pub(super) method: Method,
-    pub(super) target: PathAndQuery,
-    pub(super) headers: HeaderMap,
+    pub(super) head: RequestHead,
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
     pub(super) expects_continue: bool,
@@ -79,11 +79,7 @@ pub fn prepare<'s>(
         mut policy,
         ..
     } = admitted;
-    let prefix = if picked.route.config.strip_prefix {
-        &*picked.route.config.prefix
-    } else {
-        ""
-    };
+    let prefix = stripped_prefix(picked.route);
     let target = path::rebase(&route_match.target, prefix, &picked.destination.base_path).map_err(
         |error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").with_source(error),
     )?;
@@ -109,27 +105,31 @@ pub fn prepare<'s>(
         reject_login(read())?;
     }
     let names_site = adapt_caller_fields(&mut headers, fields, picked.route);
-    let needs_site = !names_site && add_site(&mut headers, customer, read());
-    headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
-    headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id().clone());
-    if wants_json(&headers, paths) {
-        headers.insert(ACCEPT, JSON);
+    let sends_json = wants_json(&headers, paths);
+    let mut list = forwarded_fields(&mut headers, &picked.destination.host);
+    let needs_site = !names_site && add_site(&mut list, customer, read());
+    list.set(CITRIX_CUSTOMER_ID, customer.id.clone());
+    list.set(CITRIX_TRANSACTION_ID, exchange.transaction_id().clone());
+    if sends_json {
+        list.set(ACCEPT, JSON);
     }
-    for (name, value) in &picked.route.default_headers {
-        headers.entry(name).or_insert_with(|| value.clone());
-    }
-    add_framing(&method, &mut headers, &body);
+    add_default_fields(&mut list, picked.route);
     exchange.set_upload(body.progress());
     let has_body = !body.is_end_stream();
     let is_batch = has_body && {
         let batch_path = batch_path(paths, &readings);
         expect_batch(batch_path, policy.as_mut(), target.path(), exchange)?
     };
-    Ok(UpstreamRequest {
-        is_batch,
+    let mut head = RequestHead {
         method,
         target,
-        headers,
+        fields: list,
+        spare: headers,
+    };
+    head.frame(&body);
+    Ok(UpstreamRequest {
+        is_batch,
+        head,
         body,
         customer,
         expects_continue,
@@ -140,11 +140,40 @@ pub fn prepare<'s>(
     })
 }
 
-/// Removes what is not forwarded, joins cookies, and restricts what the route's link rewriting
-/// limits. Returns `true` if the caller names a site.
+/// Returns the prefix that is not forwarded.
+fn stripped_prefix(route: &Route) -> &str {
+    if route.config.strip_prefix {
+        &route.config.prefix
+    } else {
+        ""
+    }
+}
+
+/// Returns `Host` and the caller's fields that are forwarded.
+fn forwarded_fields(headers: &mut HeaderMap, host: &HeaderValue) -> FieldList {
+    let mut list = FieldList::with_capacity(headers.len() + ADDED_FIELDS);
+    list.push(HOST, host.clone());
+    list.take(headers, |name| {
+        *name != HOST && !KnownFields::of_name(name).has(NOT_FORWARDED)
+    });
+    list
+}
+
+/// Adds the fields that a route has for requests without them.
+fn add_default_fields(list: &mut FieldList, route: &Route) {
+    for (name, value) in &route.default_headers {
+        if !list.contains(name) {
+            list.push(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Applies the rules for several fields or for values: removes fields that `Connection` names, joins
+/// cookies, and restricts what the route's link rewriting limits. Returns `true` if the caller names
+/// a site.
 fn adapt_caller_fields(headers: &mut HeaderMap, fields: KnownFields, route: &Route) -> bool {
-    if fields.has(NOT_FORWARDED) {
-        hop_by_hop::remove_set(headers, NOT_FORWARDED);
+    if fields.has(KnownFields::HOP_BY_HOP) {
+        hop_by_hop::remove_nominated(headers);
     }
     if fields.has(KnownFields::COOKIE) {
         join_cookies(headers);
@@ -217,7 +246,7 @@ fn batch_path(paths: [&str; 2], readings: &[PathReadings; 2]) -> BatchPath {
 /// Adds the configured or discovered `Citrix-InstanceId` if the service behind one of the readings
 /// requires it. Returns `true` if the site is still to be discovered.
 fn add_site<'p>(
-    headers: &mut HeaderMap,
+    fields: &mut FieldList,
     customer: &Customer,
     mut readings: impl Iterator<Item = &'p str>,
 ) -> bool {
@@ -225,7 +254,7 @@ fn add_site<'p>(
         return false;
     }
     if let Some(site) = customer.instance_id() {
-        headers.insert(CITRIX_INSTANCE_ID, site.clone());
+        fields.set(CITRIX_INSTANCE_ID, site.clone());
         return false;
     }
     customer.must_find_site()

@@ -18,13 +18,14 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 
-use self::outgoing::{Outgoing, ReplayCopy};
+use self::outgoing::Outgoing;
 use self::redirect::{RegionRedirect, may_redirect};
 use self::retry::{RetryBudget, may_request_wait};
 use super::prepare::UpstreamRequest;
 use crate::config::Live;
 use crate::error::Failure;
 use crate::exchange::Exchange;
+use crate::inbound::body::CallerBody;
 use crate::limit::spacing::Spacing;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::{Customer, Destination, HeldToken, Route, Shared, Snapshot};
@@ -56,14 +57,15 @@ pub struct SendContext<'a> {
 
 /// Next action after a response.
 enum Next {
-    Again(Outgoing),
+    /// Send the request again, with this body.
+    Again(CallerBody),
     /// Return the response to the caller.
-    Done(Sent),
+    Done(Box<Sent>),
 }
 
 /// State of a request that outlasts one response.
 struct Resend {
-    copy: ReplayCopy,
+    outgoing: Outgoing,
     /// The redirect in effect: known from an earlier request, or from a response to this one.
     redirect: Option<Box<RegionRedirect>>,
     /// Replays after a 401.
@@ -83,22 +85,16 @@ impl SendContext<'_> {
         exchange: &mut Exchange,
     ) -> Result<Sent, Failure> {
         let customer = request.customer;
-        let mut outgoing = Outgoing {
-            method: request.method,
-            target: request.target,
-            headers: request.headers,
-            body: request.body,
-        };
-        // Before the copy, since it changes the target.
-        let redirect = self.known_redirect(&mut outgoing, customer, request.policy.as_ref());
+        let (mut head, mut body) = (request.head, request.body);
+        let redirect = self.known_redirect(&mut head, customer, request.policy.as_ref());
         let mut resend = Resend {
             redirect,
-            copy: outgoing.replay_copy(request.batch),
+            outgoing: Outgoing::new(head, &body, request.batch),
             replays: 0,
             budget: RetryBudget::new(self.live.upstream.retry_budget, request.queue_left),
         };
         let spacing = self.spacing(customer);
-        let sent = loop {
+        let mut sent = loop {
             if resend.budget.must_wait() || self.shared.gates.any_closed() {
                 Box::pin(self.wait(&mut resend, customer, exchange)).await;
             }
@@ -115,33 +111,35 @@ impl SendContext<'_> {
             exchange.begin_upstream_time();
             let sent = self
                 .with_redirect(&resend.redirect)
-                .attempts(outgoing, &resend.copy, customer, exchange)
+                .attempts(&mut resend.outgoing, body, customer, exchange)
                 .await;
             exchange.end_upstream_time();
-            let sent =
-                sent.inspect_err(|failure| self.redirect_failed(&resend.redirect, failure))?;
+            if let Err(failure) = &sent {
+                self.redirect_failed(&resend.redirect, failure);
+            }
+            let sent = sent?;
             // The branches before the last are rare and boxed, so that they do not enlarge the
             // future.
             let next = match sent.response.status() {
                 StatusCode::UNAUTHORIZED => {
-                    Box::pin(self.replay(sent, &mut resend, customer, exchange)).await
+                    Box::pin(self.replay(Box::new(sent), &mut resend, customer, exchange)).await
                 }
                 status if may_request_wait(status) => {
-                    Box::pin(self.retry(sent, &mut resend, customer, exchange)).await
+                    Box::pin(self.retry(Box::new(sent), &mut resend, customer, exchange)).await
                 }
                 status if may_redirect(status, &resend.redirect) => {
                     let policy = request.policy.as_ref();
-                    Box::pin(self.redirect(sent, &mut resend, customer, policy)).await
+                    Box::pin(self.redirect(Box::new(sent), &mut resend, customer, policy)).await
                 }
-                _ => Next::Done(sent),
+                _ => break sent,
             };
             match next {
-                Next::Again(again) => outgoing = again,
-                Next::Done(sent) => break sent,
+                Next::Again(again) => body = again,
+                Next::Done(sent) => break *sent,
             }
         };
-        self.record_acceptance(&sent, &resend.copy, customer, exchange);
-        let sent = self.finish(sent, resend, customer, exchange);
+        self.record_acceptance(&sent, &resend.outgoing, customer, exchange);
+        sent.redirected_to = self.finish(sent.response.status(), resend, customer, exchange);
         if sent.response.status().as_u16() == SITE_FROZEN && self.leads_to_citrix(customer) {
             return Err(Box::pin(frozen::request_activation(sent, customer)).await);
         }
@@ -163,24 +161,23 @@ impl SendContext<'_> {
         self.route.config.built_in || self.snapshot.gateways(customer).any(is_origin)
     }
 
-    /// Counts the outcomes of replays and waits, and releases the replay copy.
+    /// Counts the outcomes of replays and waits, and releases the replay buffer. Returns the gateway
+    /// of another region that responded, if the request was redirected.
     fn finish(
         &self,
-        mut sent: Sent,
+        status: StatusCode,
         resend: Resend,
         customer: &Customer,
         exchange: &Exchange,
-    ) -> Sent {
-        let status = sent.response.status();
+    ) -> Option<Arc<Origin>> {
         if resend.replays > 0 && status != StatusCode::UNAUTHORIZED {
-            self.replay_accepted(customer, &resend.copy, exchange);
+            self.replay_accepted(customer, &resend.outgoing, exchange);
         }
         if resend.budget.wait_requested() && !may_request_wait(status) {
             self.count_replay(ReplayOutcome::Waited);
         }
-        resend.copy.release();
-        sent.redirected_to = resend.redirect.and_then(|redirect| redirect.into_gateway());
-        sent
+        resend.outgoing.release();
+        resend.redirect?.into_gateway()
     }
 
     fn count_replay(&self, outcome: ReplayOutcome) {

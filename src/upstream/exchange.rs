@@ -1,9 +1,11 @@
 //! One exchange on a leased connection.
 
-use http::{Method, Request, Response};
+use http::{Method, Response};
 
 use super::body::ResponseBody;
+use super::origin::Origin;
 use super::pool::{Lease, PooledConnection};
+use super::request_head::RequestHead;
 use super::source::ResponseSource;
 use super::{AttemptError, ResponseDeadline};
 use crate::inbound::body::CallerBody;
@@ -16,20 +18,23 @@ impl Lease {
     /// When there is no response head.
     pub async fn exchange(
         self,
-        request: Request<CallerBody>,
+        head: &mut RequestHead,
+        body: CallerBody,
+        to: &Origin,
         deadline: &ResponseDeadline,
     ) -> Result<Response<ResponseBody>, AttemptError> {
-        let is_head = request.method() == Method::HEAD;
+        let is_head = head.method == Method::HEAD;
         let Self {
             connection, pool, ..
         } = self;
         let (head, source) = match connection {
             PooledConnection::Http1(mut connection) => {
-                let response = connection.exchange(request, deadline).await?;
+                let response = connection.exchange(head, body, deadline).await?;
                 (response.into_parts().0, ResponseSource::Http1(connection))
             }
             PooledConnection::Http2(stream) => {
                 let traffic = stream.connection();
+                let request = head.to_http2(to).map(|()| body);
                 let exchange = stream.exchange(request, pool.pool.idle_timeout());
                 let response = deadline.bound(exchange).await.inspect_err(|error| {
                     // The connection may be broken or not accept requests, and the next one must

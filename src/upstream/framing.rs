@@ -1,29 +1,22 @@
 //! Framing of request bodies sent to an upstream (RFC 9112 section 6).
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use http_body::Body;
 
-/// Replaces the caller's framing fields with those of the body as it is sent. To be called again if
-/// the body changes.
-pub fn frame(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
-    headers.remove(CONTENT_LENGTH);
-    headers.remove(TRANSFER_ENCODING);
-    add_framing(method, headers, body);
-}
-
-/// Adds the framing fields of the body as it is sent. There are none yet.
-pub fn add_framing(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
+/// Returns the field that frames a body as it is sent, if it needs one.
+pub(super) fn framing_field(
+    method: &Method,
+    body: &impl Body,
+) -> Option<(HeaderName, HeaderValue)> {
     if body.is_end_stream() {
-        if expects_body(method) {
-            // Citrix returns 411 without it.
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    } else if let Some(length) = body.size_hint().exact() {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    } else {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        // Citrix returns 411 without it.
+        return expects_body(method).then_some((CONTENT_LENGTH, HeaderValue::from_static("0")));
     }
+    Some(match body.size_hint().exact() {
+        Some(length) => (CONTENT_LENGTH, length.into()),
+        None => (TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+    })
 }
 
 /// Returns `true` if an upstream may leave the body unread, because the method gives it no meaning
@@ -63,14 +56,10 @@ mod tests {
     }
 
     fn framed(method: Method, body: &impl Body) -> (Option<String>, Option<String>) {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("999"));
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        frame(&method, &mut headers, body);
-        let text = |name| {
-            headers
-                .get(name)
-                .map(|value| value.to_str().unwrap().to_owned())
+        let (name, value) = framing_field(&method, body).unzip();
+        let text = |expected: HeaderName| {
+            let value = value.as_ref().filter(|_| name == Some(expected))?;
+            Some(value.to_str().unwrap().to_owned())
         };
         (text(CONTENT_LENGTH), text(TRANSFER_ENCODING))
     }

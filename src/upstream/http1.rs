@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use self::connection::{Connection, ExchangeError};
 pub use self::upload::UploadFault;
 use super::framing::may_be_ignored;
+use super::request_head::RequestHead;
 use super::{AttemptError, BoxError, ResponseDeadline, UnsentBody};
 use crate::inbound::body::CallerBody;
 use crate::inbound::transfer_rate::IdleTimer;
@@ -97,7 +98,8 @@ impl Http1 {
     /// Sends a request and waits for the response head.
     pub(super) async fn exchange(
         &mut self,
-        request: Request<CallerBody>,
+        head: &mut RequestHead,
+        body: CallerBody,
         deadline: &ResponseDeadline,
     ) -> Result<Response<()>, AttemptError> {
         // The token may have been waited for since the lease.
@@ -107,12 +109,12 @@ impl Http1 {
         });
         if !is_open.await {
             return Err(AttemptError::Unprocessed {
-                body: UnsentBody::Whole(request.into_body()),
+                body: UnsentBody::Whole(body),
                 error: ExchangeError::Closed.into(),
             });
         }
-        let closes = may_be_ignored(request.method(), request.body());
-        self.connection.begin(request, closes);
+        let closes = may_be_ignored(&head.method, &body);
+        self.connection.begin(head, body, closes);
         let response = poll_fn(|cx| match self.connection.poll_response(cx) {
             Poll::Ready(response) => Poll::Ready(response.map_err(attempt_error)),
             Poll::Pending => {

@@ -41,6 +41,13 @@ pub fn remove_with(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bo
     }
 }
 
+/// Removes the fields that `Connection` names.
+pub fn remove_nominated(headers: &mut HeaderMap) {
+    for name in nominated(headers) {
+        headers.remove(name);
+    }
+}
+
 /// Returns the field names listed in `Connection`, without its options `close` and `keep-alive`.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     headers

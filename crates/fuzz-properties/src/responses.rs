@@ -122,7 +122,8 @@ impl Reading {
 fn read_ours(peer: Peer, method: &str) -> Reading {
     let mut reading = Reading::default();
     let mut connection = Connection::new(peer);
-    connection.begin(request(method, CallerBody::empty()), false);
+    let (head, body) = request(method, CallerBody::empty()).into_parts();
+    connection.begin(&mut head.into(), body, false);
     run(async {
         match poll_fn(|cx| connection.poll_response(cx)).await {
             Ok(response) => reading.begin(&response),

@@ -1,9 +1,10 @@
 //! Ids and attempts of an exchange that is sampled.
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use citrix_wire::field_list::FieldList;
 use citrix_wire::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceId, TraceParent};
 
 /// Ids and attempts of an exchange whose spans will be exported.
@@ -42,16 +43,16 @@ impl Recording {
         self.trace
     }
 
-    /// Begins an attempt. Replaces the caller's `traceparent` in `headers`, if there is one, by the
+    /// Begins an attempt. Replaces the caller's `traceparent` in `fields`, if there is one, by the
     /// attempt's span. Removes the `tracestate` of an invalid `traceparent`.
     pub fn begin_attempt(
         &mut self,
         (scheme, authority): (&Scheme, &Authority),
         target: &PathAndQuery,
-        headers: &mut HeaderMap,
+        fields: &mut FieldList,
     ) {
         let span = random_span_id();
-        if headers.contains_key(TRACEPARENT) {
+        if fields.contains(&TRACEPARENT) {
             let parent = TraceParent {
                 trace_id: self.trace,
                 span_id: span,
@@ -59,11 +60,11 @@ impl Recording {
             };
             // Hex digits and dashes are always a valid value.
             match HeaderValue::try_from(parent.to_string()) {
-                Ok(parent) => drop(headers.insert(TRACEPARENT, parent)),
-                Err(_) => drop(headers.remove(TRACEPARENT)),
+                Ok(parent) => fields.set(TRACEPARENT, parent),
+                Err(_) => fields.remove(&TRACEPARENT),
             }
             if self.parent.is_none() {
-                headers.remove(TRACESTATE);
+                fields.remove(&TRACESTATE);
             }
         }
         self.attempts.push(Attempt {
@@ -94,6 +95,8 @@ fn random_span_id() -> SpanId {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -106,7 +109,9 @@ mod tests {
 
     fn attempt(recording: &mut Recording, headers: &mut HeaderMap) {
         let to = (&Scheme::HTTPS, &Authority::from_static("api.cloud.com"));
-        recording.begin_attempt(to, &PathAndQuery::from_static("/x?y"), headers);
+        let mut fields = FieldList::from(std::mem::take(headers));
+        recording.begin_attempt(to, &PathAndQuery::from_static("/x?y"), &mut fields);
+        *headers = fields.to_map();
     }
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {

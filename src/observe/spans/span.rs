@@ -296,11 +296,11 @@ fn text(value: &HeaderValue) -> String {
 mod tests {
     use std::time::Duration;
 
-    use http::HeaderMap;
     use http::uri::{Authority, PathAndQuery};
 
     use super::*;
     use crate::observe::summary::RequestFacts;
+    use citrix_wire::field_list::FieldList;
     use citrix_wire::trace_context::TraceParent;
 
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -323,7 +323,7 @@ mod tests {
         for end in attempts {
             let to = (&Scheme::HTTPS, &Authority::from_static("api.cloud.com"));
             let target = PathAndQuery::from_static("/cvad/manage/me?secret=CANARY");
-            recording.begin_attempt(to, &target, &mut HeaderMap::new());
+            recording.begin_attempt(to, &target, &mut FieldList::default());
             if let Some(outcome) = end {
                 recording.end_attempt(*outcome);
             }

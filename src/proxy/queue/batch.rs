@@ -60,9 +60,10 @@ pub(super) async fn read_batch(
 }
 
 async fn read(request: &mut UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<(), Failure> {
-    reject_encoded(&request.headers)?;
+    let mut headers = request.head.fields.to_map();
+    reject_encoded(&headers)?;
     if let Some(policy) = &request.policy
-        && !is_utf8(&request.headers)
+        && !is_utf8(&headers)
     {
         policy.reject_unreadable(exchange)?;
     }
@@ -75,8 +76,9 @@ async fn read(request: &mut UpstreamRequest<'_>, exchange: &mut Exchange) -> Res
         policy.evaluate_items(batch.items(), exchange).await?;
     }
     reject_misdirected(&batch).await?;
-    strip_content_metadata(&mut request.headers);
-    request.headers.remove(TRANSFER_ENCODING);
+    strip_content_metadata(&mut headers);
+    headers.remove(TRANSFER_ENCODING);
+    request.head.fields = headers.into();
     request.body = CallerBody::placeholder();
     request.batch = Some(Box::new(batch.into_template()));
     Ok(())

@@ -40,7 +40,7 @@ pub(super) async fn find_site(
         .count_wait(customer.site.find(SITE_WAIT_TIMEOUT))
         .await
     {
-        Site::Known(id) => drop(request.headers.insert(CITRIX_INSTANCE_ID, id)),
+        Site::Known(id) => request.head.fields.set(CITRIX_INSTANCE_ID, id),
         Site::Unknown => {}
         Site::Several(ids) => {
             return Err(Failure::new(

@@ -4,7 +4,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::outgoing::ReplayCopy;
+use super::outgoing::Outgoing;
 use super::{SendContext, Sent};
 use crate::exchange::Exchange;
 use crate::limit::scope::Scope;
@@ -15,31 +15,31 @@ impl SendContext<'_> {
     pub(super) fn record_acceptance(
         &self,
         sent: &Sent,
-        copy: &ReplayCopy,
+        outgoing: &Outgoing,
         customer: &Customer,
         exchange: &Exchange,
     ) {
         match sent.response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                self.record_rejection(sent, copy, customer, exchange);
+                self.record_rejection(sent, outgoing, customer, exchange);
             }
             // The first success after a rejection is rare; others cost one atomic load.
             status
                 if (status.is_success() || status == StatusCode::NOT_MODIFIED)
                     && customer.token.acceptance().awaits_success() =>
             {
-                self.record_success(copy, customer);
+                self.record_success(outgoing, customer);
             }
             _ => {}
         }
     }
 
     #[cold]
-    fn record_success(&self, copy: &ReplayCopy, customer: &Customer) {
+    fn record_success(&self, outgoing: &Outgoing, customer: &Customer) {
         if !self.leads_to_citrix(customer) {
             return;
         }
-        let scope = self.rejection_scope(copy, customer);
+        let scope = self.rejection_scope(outgoing, customer);
         let ended = customer.token.acceptance().accept(scope, Instant::now());
         if let Some(ended) = ended {
             info!(
@@ -54,7 +54,7 @@ impl SendContext<'_> {
     fn record_rejection(
         &self,
         sent: &Sent,
-        copy: &ReplayCopy,
+        outgoing: &Outgoing,
         customer: &Customer,
         exchange: &Exchange,
     ) {
@@ -66,7 +66,7 @@ impl SendContext<'_> {
             // The current token may be accepted.
             return slot.acceptance().count(code);
         }
-        let scope = self.rejection_scope(copy, customer);
+        let scope = self.rejection_scope(outgoing, customer);
         let (now, at) = (Instant::now(), self.shared.clock.now());
         let Some(begun) = slot.acceptance().reject(scope, code, now, at) else {
             return;
@@ -82,10 +82,10 @@ impl SendContext<'_> {
     }
 
     /// Returns the scope of a request's rejections.
-    pub(super) fn rejection_scope(&self, copy: &ReplayCopy, customer: &Customer) -> Scope {
+    pub(super) fn rejection_scope(&self, outgoing: &Outgoing, customer: &Customer) -> Scope {
         let route = self.route.config.name();
         self.shared
             .rejections
-            .scope(customer.id.as_bytes(), route, copy.path())
+            .scope(customer.id.as_bytes(), route, outgoing.path())
     }
 }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use http::Response;
+use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::outgoing::{Outgoing, ReplayCopy};
+use super::outgoing::Outgoing;
 use super::{SendContext, Sent};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::inbound::body::BodyProgress;
+use crate::inbound::body::{BodyProgress, CallerBody};
 use crate::limit::owner::OwnerKey;
 use crate::state::{Customer, Destination};
-use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
 use crate::upstream::http1;
 use crate::upstream::pool::Lease;
@@ -46,23 +46,19 @@ impl SendContext<'_> {
     /// Any other failure is final.
     pub(super) async fn attempts(
         &self,
-        mut outgoing: Outgoing,
-        copy: &ReplayCopy,
+        outgoing: &mut Outgoing,
+        mut body: CallerBody,
         customer: &Customer,
         exchange: &mut Exchange,
     ) -> Result<Sent, Failure> {
-        let upload = outgoing.body.progress();
+        let upload = body.progress();
         let limit = self.live.upstream.response_timeout;
         let deadline = ResponseDeadline::new(limit, Instant::now(), upload.clone());
-        let repeatable = outgoing.is_repeatable();
+        let repeatable = outgoing.is_idempotent() && body.is_end_stream();
         let mut attempt = 0;
         let error = loop {
             attempt += 1;
-            exchange.begin_attempt(
-                &self.destination.origin,
-                &outgoing.target,
-                &mut outgoing.headers,
-            );
+            exchange.begin_attempt(&self.destination.origin, &mut outgoing.head);
             let lease = match self.lease(attempt == 1, exchange.owner().key()).await {
                 Ok(lease) => lease,
                 Err(error) => break NoResponse::Connect(error),
@@ -71,12 +67,15 @@ impl SendContext<'_> {
             let token = exchange
                 .usable_token(customer, self.live, self.shared.clock)
                 .await?;
-            copy.authorize(&mut outgoing, &token, self.destination.authorization);
+            outgoing.authorize(&mut body, &token, self.destination);
             exchange.count_attempt();
             let may_repeat = attempt < MAX_ATTEMPTS;
             let may_be_stale = may_repeat && repeatable && lease.reused;
             let was_idle = attempt == 1 && lease.reused && !lease.is_http2();
-            let result = exchange_over(lease, outgoing, self.destination, &deadline).await;
+            let origin = &self.destination.origin;
+            let result = lease
+                .exchange(&mut outgoing.head, body, origin, &deadline)
+                .await;
             exchange.end_attempt(
                 result
                     .as_ref()
@@ -86,36 +85,36 @@ impl SendContext<'_> {
             let (error, again) = match result {
                 Ok(response) => {
                     let crossed = was_idle && http1::is_idle_close(&response);
-                    let Some(again) = crossed.then(|| copy.outgoing()).flatten() else {
+                    let Some(again) = crossed.then(|| outgoing.body_again()).flatten() else {
                         return Ok(Sent {
                             response,
                             token,
                             redirected_to: None,
                         });
                     };
-                    outgoing = again;
+                    body = again;
                     continue;
                 }
                 Err(AttemptError::Unprocessed { body, error }) => (
                     NoResponse::Unprocessed(error),
                     // Boxed, because it is rare.
-                    Box::pin(copy.unprocessed(body))
+                    Box::pin(outgoing.unprocessed(body))
                         .await
                         .filter(|_| may_repeat),
                 ),
                 Err(AttemptError::Broken(error)) => (
                     NoResponse::Broken(error),
-                    copy.outgoing().filter(|_| may_be_stale),
+                    outgoing.body_again().filter(|_| may_be_stale),
                 ),
                 Err(AttemptError::Malformed(error)) => (
                     NoResponse::Malformed(error),
-                    copy.outgoing().filter(|_| may_be_stale),
+                    outgoing.body_again().filter(|_| may_be_stale),
                 ),
                 Err(AttemptError::HeadTooLarge) => break NoResponse::HeadTooLarge,
                 Err(AttemptError::TimedOut) => break NoResponse::TimedOut,
             };
             match again {
-                Some(again) => outgoing = again,
+                Some(again) => body = again,
                 None => break error,
             }
         };
@@ -134,20 +133,6 @@ impl SendContext<'_> {
             None => Box::pin(self.pool.lease(origin, owner)).await,
         }
     }
-}
-
-async fn exchange_over(
-    lease: Lease,
-    outgoing: Outgoing,
-    destination: &Destination,
-    deadline: &ResponseDeadline,
-) -> Result<Response<ResponseBody>, AttemptError> {
-    let request = if lease.is_http2() {
-        outgoing.into_http2(destination)
-    } else {
-        outgoing.into_http1(destination)
-    };
-    lease.exchange(request, deadline).await
 }
 
 impl NoResponse {

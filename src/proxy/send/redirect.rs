@@ -8,13 +8,13 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::outgoing::Outgoing;
 use super::{Next, Resend, SendContext, Sent};
 use crate::error::{Failure, Reason};
 use crate::proxy::admit::Policy;
 use crate::site::regions::{OriginPath, Relocation};
 use crate::state::{Customer, Destination};
 use crate::upstream::origin::Origin;
+use crate::upstream::request_head::RequestHead;
 use citrix_wire::citrix::redirect::may_replace;
 
 /// The redirect of a request to the gateway of another region.
@@ -52,25 +52,24 @@ impl<'a> SendContext<'a> {
     /// Applies a known relocation of the customer's data to the target.
     pub(super) fn known_redirect(
         &self,
-        outgoing: &mut Outgoing,
+        head: &mut RequestHead,
         customer: &Customer,
         policy: Option<&Policy<'_>>,
     ) -> Option<Box<RegionRedirect>> {
         let old = OriginPath {
             origin: &self.destination.origin,
-            path: outgoing.target.path(),
+            path: head.target.path(),
         };
         let relocation = self.shared.regions.find(&customer.id, old)?;
-        let target = relocation.target(&outgoing.target).ok()?;
+        let target = relocation.target(&head.target).ok()?;
         // A reload may have removed the gateway, and another caller may have other rules.
-        let gateway =
-            self.gateway_for(outgoing.target.path(), target.path(), customer, |gateway| {
-                gateway.matches(&relocation.to)
-            })?;
-        if !self.is_permitted(policy, &outgoing.method, gateway, target.path(), customer) {
+        let gateway = self.gateway_for(head.target.path(), target.path(), customer, |gateway| {
+            gateway.matches(&relocation.to)
+        })?;
+        if !self.is_permitted(policy, &head.method, gateway, target.path(), customer) {
             return None;
         }
-        let original = std::mem::replace(&mut outgoing.target, target);
+        let original = std::mem::replace(&mut head.target, target);
         Some(Box::new(RegionRedirect {
             destination: Some(self.destination.moved_to(gateway)),
             applied: Some(relocation),
@@ -115,7 +114,7 @@ impl<'a> SendContext<'a> {
     /// relocation is learnt even if the request cannot be sent again.
     pub(super) async fn redirect(
         &self,
-        sent: Sent,
+        sent: Box<Sent>,
         resend: &mut Resend,
         customer: &Customer,
         policy: Option<&Policy<'_>>,
@@ -125,12 +124,12 @@ impl<'a> SendContext<'a> {
         } else {
             self.revert(&mut resend.redirect)
         };
-        let (Some(target), Some(again)) = (target, resend.copy.outgoing()) else {
+        let (Some(target), Some(again)) = (target, resend.outgoing.body_again()) else {
             return Next::Done(sent);
         };
         sent.response.into_body().discard().await;
-        resend.copy.set_target(target.clone());
-        Next::Again(Outgoing { target, ..again })
+        resend.outgoing.head.target = target;
+        Next::Again(again)
     }
 
     /// Returns the target of a 307. `None` if it is not followed: by another upstream than Citrix's, the
@@ -150,7 +149,7 @@ impl<'a> SendContext<'a> {
         let path = location.path();
         let original = match &resend.redirect {
             Some(redirect) => redirect.original.clone(),
-            None => resend.copy.target().clone(),
+            None => resend.outgoing.head.target.clone(),
         };
         let gateway = self.gateway_for(original.path(), path, customer, |gateway| {
             gateway.is_at(&location)
@@ -160,7 +159,13 @@ impl<'a> SendContext<'a> {
         let is_back = Arc::ptr_eq(gateway, &self.destination.origin);
         if Arc::ptr_eq(gateway, current)
             || is_back && path != original.path()
-            || !self.is_permitted(policy, resend.copy.method(), gateway, path, customer)
+            || !self.is_permitted(
+                policy,
+                &resend.outgoing.head.method,
+                gateway,
+                path,
+                customer,
+            )
         {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use super::outgoing::ReplayCopy;
+use super::outgoing::Outgoing;
 use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
 use crate::limit::scope::Scope;
@@ -19,7 +19,7 @@ impl SendContext<'_> {
     /// Returns the request for a replay, if it can be replayed and there is a newer token.
     pub(super) async fn replay(
         &self,
-        unauthorized: Sent,
+        unauthorized: Box<Sent>,
         resend: &mut Resend,
         customer: &Customer,
         exchange: &mut Exchange,
@@ -27,14 +27,14 @@ impl SendContext<'_> {
         let replays = resend.replays;
         resend.replays += 1;
         let again = if replays < MAX_REPLAYS {
-            resend.copy.outgoing()
+            resend.outgoing.body_again()
         } else {
             None
         };
         let newer = self
             .newer_token(
                 &unauthorized,
-                &resend.copy,
+                &resend.outgoing,
                 customer,
                 again.is_some(),
                 exchange,
@@ -58,7 +58,7 @@ impl SendContext<'_> {
     async fn newer_token(
         &self,
         unauthorized: &Sent,
-        copy: &ReplayCopy,
+        outgoing: &Outgoing,
         customer: &Customer,
         replayable: bool,
         exchange: &mut Exchange,
@@ -70,7 +70,7 @@ impl SendContext<'_> {
         {
             return Ok(());
         }
-        let scope = self.suppression_scope(copy, customer, exchange);
+        let scope = self.suppression_scope(outgoing, customer, exchange);
         let rejections = &self.shared.rejections;
         match rejections.report(&customer.token, scope, generation) {
             Reaction::Reported(ForcedRefresh::Replaced) => Ok(()),
@@ -103,11 +103,11 @@ impl SendContext<'_> {
     /// Returns the scope in which a second 401 suppresses forced refreshes of the caller.
     fn suppression_scope(
         &self,
-        copy: &ReplayCopy,
+        outgoing: &Outgoing,
         customer: &Customer,
         exchange: &Exchange,
     ) -> Scope {
-        let scope = self.rejection_scope(copy, customer);
+        let scope = self.rejection_scope(outgoing, customer);
         self.shared
             .rejections
             .scope_of_caller(scope, exchange.owner().key())
@@ -141,10 +141,10 @@ impl SendContext<'_> {
     pub(super) fn replay_accepted(
         &self,
         customer: &Customer,
-        copy: &ReplayCopy,
+        outgoing: &Outgoing,
         exchange: &Exchange,
     ) {
-        let scope = self.suppression_scope(copy, customer, exchange);
+        let scope = self.suppression_scope(outgoing, customer, exchange);
         self.shared.rejections.accepted(scope);
         self.count_replay(ReplayOutcome::Accepted);
     }

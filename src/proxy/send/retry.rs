@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::Instant;
 
 use self::budget::{Allowance, MIN_WAIT};
-use super::outgoing::ReplayCopy;
+use super::outgoing::Outgoing;
 use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
 use crate::limit::gate::GateWait;
@@ -52,7 +52,7 @@ impl SendContext<'_> {
     /// [`SendContext::wait`] makes it. Either way the gate closes for other requests.
     pub(super) async fn retry(
         &self,
-        unavailable: Sent,
+        unavailable: Box<Sent>,
         resend: &mut Resend,
         customer: &Customer,
         exchange: &mut Exchange,
@@ -68,7 +68,7 @@ impl SendContext<'_> {
 
     async fn next_try(
         &self,
-        mut unavailable: Sent,
+        mut unavailable: Box<Sent>,
         resend: &mut Resend,
         customer: &Customer,
         owner: &Arc<Owner>,
@@ -93,12 +93,12 @@ impl SendContext<'_> {
         let budget = &mut resend.budget;
         let wait = budget.requested_wait(allowance, hint, fastrand::f64());
         let gates = &self.shared.gates;
-        let scope = self.gate_scope(customer, &resend.copy);
+        let scope = self.gate_scope(customer, &resend.outgoing);
         let max_wait = retry_budget.max(budget.left(allowance)).max(MAX_GATE);
         let until = Instant::now() + wait.min(max_wait);
         gates.close(scope, until);
-        let again = if too_many || resend.copy.is_idempotent() {
-            resend.copy.outgoing()
+        let again = if too_many || resend.outgoing.is_idempotent() {
+            resend.outgoing.body_again()
         } else {
             None
         };
@@ -123,23 +123,23 @@ impl SendContext<'_> {
     /// processed.
     async fn retry_failure(
         &self,
-        failed: Sent,
+        failed: Box<Sent>,
         resend: &mut Resend,
         customer: &Customer,
         owner: &Arc<Owner>,
     ) -> Next {
-        let is_safe = matches!(*resend.copy.method(), Method::GET | Method::HEAD);
+        let is_safe = matches!(resend.outgoing.head.method, Method::GET | Method::HEAD);
         let budget = &mut resend.budget;
         if !is_safe || budget.failure_retried {
             return Next::Done(failed);
         }
         budget.failure_retried = true;
         let until = Instant::now() + MIN_WAIT;
-        let outcome = match resend.copy.outgoing() {
+        let outcome = match resend.outgoing.body_again() {
             None => ReplayOutcome::NotReplayable,
             Some(_) if MIN_WAIT > budget.left(Allowance::Retry) => ReplayOutcome::WaitTooLong,
             Some(again) => {
-                let scope = self.gate_scope(customer, &resend.copy);
+                let scope = self.gate_scope(customer, &resend.outgoing);
                 match self.gate_wait(scope, until, owner) {
                     None => ReplayOutcome::TooManyWait,
                     Some(next) => {
@@ -163,7 +163,7 @@ impl SendContext<'_> {
         customer: &Customer,
         exchange: &mut Exchange,
     ) {
-        let scope = self.gate_scope(customer, &resend.copy);
+        let scope = self.gate_scope(customer, &resend.outgoing);
         let budget = &mut resend.budget;
         let owner = Arc::clone(exchange.owner());
         let at_gate = budget.allowance_at_gate();
@@ -189,11 +189,11 @@ impl SendContext<'_> {
         }
     }
 
-    fn gate_scope(&self, customer: &Customer, copy: &ReplayCopy) -> Scope {
+    fn gate_scope(&self, customer: &Customer, outgoing: &Outgoing) -> Scope {
         let route = self.route.config.name();
         self.shared
             .gates
-            .scope(customer.id.as_bytes(), route, copy.path())
+            .scope(customer.id.as_bytes(), route, outgoing.path())
     }
 
     /// Returns a wait until the gate opens, if it is closed and opens within `left`.

@@ -7,13 +7,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Frame;
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::upload::{Upload, UploadFault};
 use crate::inbound::body::CallerBody;
+use crate::upstream::request_head::RequestHead;
 use citrix_wire::http1::chunked::{ChunkDecoder, ChunkError, Piece};
 use citrix_wire::http1::head::{self, HeadError, ResponseHead, SectionEnd};
 use citrix_wire::response_framing::{Delimiter, may_have_content};
@@ -69,7 +70,7 @@ pub struct Connection<T> {
     response: ResponseState,
     /// `false` if the connection ends after the exchange.
     persists: bool,
-    /// The emptied map of the request, for the response.
+    /// An empty map, for the fields of the response.
     headers: HeaderMap,
 }
 
@@ -105,16 +106,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         &self.io
     }
 
-    /// Starts an exchange on a connection without one. With `closes`, the request announces that
-    /// the connection ends after it.
-    pub fn begin(&mut self, request: Request<CallerBody>, closes: bool) {
+    /// Starts an exchange on a connection without one. The fields of the head state the framing of
+    /// the body. With `closes`, the request announces that the connection ends after it.
+    pub fn begin(&mut self, head: &mut RequestHead, body: CallerBody, closes: bool) {
         self.response = ResponseState::Head {
             end: SectionEnd::default(),
             interim: 0,
-            to_head: request.method() == Method::HEAD,
+            to_head: head.method == Method::HEAD,
         };
         self.persists = !closes;
-        self.headers = self.upload.begin(request, closes);
+        self.headers = std::mem::take(&mut head.spare);
+        self.upload.begin(head, body, closes);
     }
 
     /// Sends the request, and returns the response head once it has arrived, which may be before

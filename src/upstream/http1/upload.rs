@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::Request;
 use http_body::Body as _;
 use tokio::io::AsyncWrite;
 
 use crate::inbound::body::{BodyFault, CallerBody};
+use crate::upstream::request_head::RequestHead;
 use citrix_wire::http1::request::{
     END_AND_LAST_CHUNK, END_OF_CHUNK, LAST_CHUNK, RequestFraming, write_chunk_size, write_head,
 };
@@ -64,25 +64,28 @@ enum Framing {
 }
 
 impl Upload {
-    /// Starts with a request, whose fields state the framing of its body. Returns its fields' map,
-    /// emptied.
-    pub(super) fn begin(&mut self, request: Request<CallerBody>, closes: bool) -> http::HeaderMap {
-        let (head, body) = request.into_parts();
-        let mut headers = head.headers;
-        let target = head
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
+    /// Starts with a request, whose fields state the framing of its body.
+    pub(super) fn begin(&mut self, head: &RequestHead, body: CallerBody, closes: bool) {
         self.lead.clear();
         self.written = 0;
-        let framing = write_head(&mut self.lead, &head.method, target, &headers, closes);
-        headers.clear();
+        let RequestHead {
+            method,
+            target,
+            fields,
+            ..
+        } = head;
+        let framing = write_head(
+            &mut self.lead,
+            method,
+            target.as_str(),
+            fields.iter(),
+            closes,
+        );
         (self.framing, self.body) = match framing {
             RequestFraming::Absent | RequestFraming::Length(0) => (Framing::Length(0), None),
             RequestFraming::Length(length) => (Framing::Length(length), Some(body)),
             RequestFraming::Chunked => (Framing::Chunked, Some(body)),
         };
-        headers
     }
 
     /// Sends what is at hand. Is ready when all is sent, and when the upstream accepts no more:

@@ -2,6 +2,8 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
 use std::task::Waker;
 
+use http::Request;
+
 use super::*;
 
 /// What an upstream does next when it is read.
@@ -134,8 +136,13 @@ struct Received {
 
 /// Returns the response to a request, as far as it arrives.
 fn exchange(connection: &mut Connection<Peer>, request: Request<CallerBody>) -> Received {
-    connection.begin(request, false);
+    begin(connection, request, false);
     response(connection)
+}
+
+fn begin(connection: &mut Connection<Peer>, request: Request<CallerBody>, closes: bool) {
+    let (head, body) = request.into_parts();
+    connection.begin(&mut head.into(), body, closes);
 }
 
 fn response(connection: &mut Connection<Peer>) -> Received {
@@ -411,7 +418,7 @@ fn head_and_body_at_hand_are_one_write() {
         assert_eq!(connection.io().written.concat(), expected);
     }
     let mut connection = Connection::new(Peer::new([]));
-    connection.begin(request("GET"), true);
+    begin(&mut connection, request("GET"), true);
     assert!(connection.poll_response(&mut cx()).is_pending());
     let expected = "GET /x?y HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
     assert_eq!(connection.io().written, [expected]);
