@@ -174,7 +174,23 @@ impl Proxy {
             shared: &self.shared,
             live: &snapshot.live,
         };
-        let sent = context.send(prepared, exchange).await?;
+        let sent = context.send(&mut prepared, exchange).await?;
         translate::translate(sent, &links, exchange)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the size of the futures that a function returns.
+    fn size_of_future<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn request_in_progress_needs_little_memory() {
+        let size = size_of_future(Proxy::serve);
+        assert!(size <= 4096, "{size} bytes");
     }
 }

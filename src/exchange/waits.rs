@@ -60,9 +60,10 @@ impl Exchange {
         }
     }
 
-    /// Begins Citrix's time. It ends with [`Exchange::end_upstream_time`], or with the exchange.
-    pub fn begin_upstream_time(&mut self) {
-        self.timings.upstream_since = Some(Instant::now());
+    /// Begins Citrix's time, and returns the time. It ends with [`Exchange::end_upstream_time`], or
+    /// with the exchange.
+    pub fn begin_upstream_time(&mut self) -> Instant {
+        *self.timings.upstream_since.insert(Instant::now())
     }
 
     /// Ends Citrix's time.

@@ -64,8 +64,8 @@ enum Next {
 }
 
 /// State of a request that outlasts one response.
-struct Resend {
-    outgoing: Outgoing,
+struct Resend<'r> {
+    outgoing: Outgoing<'r>,
     /// The redirect in effect: known from an earlier request, or from a response to this one.
     redirect: Option<Box<RegionRedirect>>,
     /// Replays after a 401.
@@ -81,15 +81,15 @@ impl SendContext<'_> {
     /// in-flight permit after a wait, or if the site is frozen.
     pub async fn send(
         &self,
-        request: UpstreamRequest<'_>,
+        request: &mut UpstreamRequest<'_>,
         exchange: &mut Exchange,
     ) -> Result<Sent, Failure> {
-        let customer = request.customer;
-        let (mut head, mut body) = (request.head, request.body);
-        let redirect = self.known_redirect(&mut head, customer, request.policy.as_ref());
+        let (customer, policy) = (request.customer, request.policy.as_ref());
+        let redirect = self.known_redirect(&mut request.head, customer, policy);
+        let mut body = std::mem::replace(&mut request.body, CallerBody::empty());
         let mut resend = Resend {
             redirect,
-            outgoing: Outgoing::new(head, &body, request.batch),
+            outgoing: Outgoing::new(&mut request.head, &body, request.batch.take()),
             replays: 0,
             budget: RetryBudget::new(self.live.upstream.retry_budget, request.queue_left),
         };
@@ -108,10 +108,10 @@ impl SendContext<'_> {
             if let Some(spacing) = spacing {
                 exchange.begin_permit_use(spacing);
             }
-            exchange.begin_upstream_time();
+            let began = exchange.begin_upstream_time();
             let sent = self
                 .with_redirect(&resend.redirect)
-                .attempts(&mut resend.outgoing, body, customer, exchange)
+                .attempts(&mut resend.outgoing, body, began, customer, exchange)
                 .await;
             exchange.end_upstream_time();
             if let Err(failure) = &sent {
@@ -128,7 +128,6 @@ impl SendContext<'_> {
                     Box::pin(self.retry(Box::new(sent), &mut resend, customer, exchange)).await
                 }
                 status if may_redirect(status, &resend.redirect) => {
-                    let policy = request.policy.as_ref();
                     Box::pin(self.redirect(Box::new(sent), &mut resend, customer, policy)).await
                 }
                 _ => break sent,
@@ -166,7 +165,7 @@ impl SendContext<'_> {
     fn finish(
         &self,
         status: StatusCode,
-        resend: Resend,
+        resend: Resend<'_>,
         customer: &Customer,
         exchange: &Exchange,
     ) -> Option<Arc<Origin>> {

@@ -35,7 +35,8 @@ impl Lease {
             PooledConnection::Http2(stream) => {
                 let traffic = stream.connection();
                 let request = head.to_http2(to).map(|()| body);
-                let exchange = stream.exchange(request, pool.pool.idle_timeout());
+                // Boxed, so that it does not enlarge the future of an HTTP/1.1 exchange.
+                let exchange = Box::pin(stream.exchange(request, pool.pool.idle_timeout()));
                 let response = deadline.bound(exchange).await.inspect_err(|error| {
                     // The connection may be broken or not accept requests, and the next one must
                     // not fail as well.

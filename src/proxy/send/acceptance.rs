@@ -15,7 +15,7 @@ impl SendContext<'_> {
     pub(super) fn record_acceptance(
         &self,
         sent: &Sent,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         customer: &Customer,
         exchange: &Exchange,
     ) {
@@ -35,7 +35,7 @@ impl SendContext<'_> {
     }
 
     #[cold]
-    fn record_success(&self, outgoing: &Outgoing, customer: &Customer) {
+    fn record_success(&self, outgoing: &Outgoing<'_>, customer: &Customer) {
         if !self.leads_to_citrix(customer) {
             return;
         }
@@ -54,7 +54,7 @@ impl SendContext<'_> {
     fn record_rejection(
         &self,
         sent: &Sent,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         customer: &Customer,
         exchange: &Exchange,
     ) {
@@ -82,7 +82,7 @@ impl SendContext<'_> {
     }
 
     /// Returns the scope of a request's rejections.
-    pub(super) fn rejection_scope(&self, outgoing: &Outgoing, customer: &Customer) -> Scope {
+    pub(super) fn rejection_scope(&self, outgoing: &Outgoing<'_>, customer: &Customer) -> Scope {
         let route = self.route.config.name();
         self.shared
             .rejections

@@ -46,19 +46,20 @@ impl SendContext<'_> {
     /// Any other failure is final.
     pub(super) async fn attempts(
         &self,
-        outgoing: &mut Outgoing,
+        outgoing: &mut Outgoing<'_>,
         mut body: CallerBody,
+        began: Instant,
         customer: &Customer,
         exchange: &mut Exchange,
     ) -> Result<Sent, Failure> {
         let upload = body.progress();
         let limit = self.live.upstream.response_timeout;
-        let deadline = ResponseDeadline::new(limit, Instant::now(), upload.clone());
+        let deadline = ResponseDeadline::new(limit, began, upload.clone());
         let repeatable = outgoing.is_idempotent() && body.is_end_stream();
         let mut attempt = 0;
         let error = loop {
             attempt += 1;
-            exchange.begin_attempt(&self.destination.origin, &mut outgoing.head);
+            exchange.begin_attempt(&self.destination.origin, outgoing.head);
             let lease = match self.lease(attempt == 1, exchange.owner().key()).await {
                 Ok(lease) => lease,
                 Err(error) => break NoResponse::Connect(error),
@@ -73,9 +74,7 @@ impl SendContext<'_> {
             let may_be_stale = may_repeat && repeatable && lease.reused;
             let was_idle = attempt == 1 && lease.reused && !lease.is_http2();
             let origin = &self.destination.origin;
-            let result = lease
-                .exchange(&mut outgoing.head, body, origin, &deadline)
-                .await;
+            let result = lease.exchange(outgoing.head, body, origin, &deadline).await;
             exchange.end_attempt(
                 result
                     .as_ref()

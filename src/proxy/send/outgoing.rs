@@ -13,18 +13,18 @@ use crate::upstream::request_head::RequestHead;
 use citrix_wire::citrix::batch::BatchTemplate;
 
 /// A request that may be sent several times. Each attempt borrows the head and consumes a body.
-pub(super) struct Outgoing {
-    pub(super) head: RequestHead,
+pub(super) struct Outgoing<'r> {
+    pub(super) head: &'r mut RequestHead,
     /// The progress and replay buffer of the body; `None` for a request without one.
     upload: Option<Rc<BodyProgress>>,
     /// The batch, if the body is one: it is rendered with each token.
     batch: Option<Box<BatchTemplate>>,
 }
 
-impl Outgoing {
+impl<'r> Outgoing<'r> {
     /// Returns the request with this head and body.
     pub(super) fn new(
-        head: RequestHead,
+        head: &'r mut RequestHead,
         body: &CallerBody,
         batch: Option<Box<BatchTemplate>>,
     ) -> Self {

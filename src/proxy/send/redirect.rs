@@ -115,7 +115,7 @@ impl<'a> SendContext<'a> {
     pub(super) async fn redirect(
         &self,
         sent: Box<Sent>,
-        resend: &mut Resend,
+        resend: &mut Resend<'_>,
         customer: &Customer,
         policy: Option<&Policy<'_>>,
     ) -> Next {
@@ -138,7 +138,7 @@ impl<'a> SendContext<'a> {
     fn follow(
         &self,
         sent: &Sent,
-        resend: &mut Resend,
+        resend: &mut Resend<'_>,
         customer: &Customer,
         policy: Option<&Policy<'_>>,
     ) -> Option<PathAndQuery> {

@@ -20,7 +20,7 @@ impl SendContext<'_> {
     pub(super) async fn replay(
         &self,
         unauthorized: Box<Sent>,
-        resend: &mut Resend,
+        resend: &mut Resend<'_>,
         customer: &Customer,
         exchange: &mut Exchange,
     ) -> Next {
@@ -58,7 +58,7 @@ impl SendContext<'_> {
     async fn newer_token(
         &self,
         unauthorized: &Sent,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         customer: &Customer,
         replayable: bool,
         exchange: &mut Exchange,
@@ -103,7 +103,7 @@ impl SendContext<'_> {
     /// Returns the scope in which a second 401 suppresses forced refreshes of the caller.
     fn suppression_scope(
         &self,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         customer: &Customer,
         exchange: &Exchange,
     ) -> Scope {
@@ -141,7 +141,7 @@ impl SendContext<'_> {
     pub(super) fn replay_accepted(
         &self,
         customer: &Customer,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         exchange: &Exchange,
     ) {
         let scope = self.suppression_scope(outgoing, customer, exchange);

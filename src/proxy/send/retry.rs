@@ -53,7 +53,7 @@ impl SendContext<'_> {
     pub(super) async fn retry(
         &self,
         unavailable: Box<Sent>,
-        resend: &mut Resend,
+        resend: &mut Resend<'_>,
         customer: &Customer,
         exchange: &mut Exchange,
     ) -> Next {
@@ -69,7 +69,7 @@ impl SendContext<'_> {
     async fn next_try(
         &self,
         mut unavailable: Box<Sent>,
-        resend: &mut Resend,
+        resend: &mut Resend<'_>,
         customer: &Customer,
         owner: &Arc<Owner>,
     ) -> Next {
@@ -124,7 +124,7 @@ impl SendContext<'_> {
     async fn retry_failure(
         &self,
         failed: Box<Sent>,
-        resend: &mut Resend,
+        resend: &mut Resend<'_>,
         customer: &Customer,
         owner: &Arc<Owner>,
     ) -> Next {
@@ -159,7 +159,7 @@ impl SendContext<'_> {
     /// queue permit is kept.
     pub(super) async fn wait(
         &self,
-        resend: &mut Resend,
+        resend: &mut Resend<'_>,
         customer: &Customer,
         exchange: &mut Exchange,
     ) {
@@ -189,7 +189,7 @@ impl SendContext<'_> {
         }
     }
 
-    fn gate_scope(&self, customer: &Customer, outgoing: &Outgoing) -> Scope {
+    fn gate_scope(&self, customer: &Customer, outgoing: &Outgoing<'_>) -> Scope {
         let route = self.route.config.name();
         self.shared
             .gates
