@@ -102,7 +102,7 @@ impl Upload {
             if self.pieces.is_empty() && self.tail.is_empty() {
                 self.gather(cx)?;
             }
-            let polled = if self.is_blocked() {
+            let polled = if self.has_bytes() {
                 self.poll_write(io, cx)
             } else if self.unflushed {
                 let flushed = Pin::new(&mut *io).poll_flush(cx);
@@ -120,11 +120,16 @@ impl Upload {
 
     /// Returns `true` if nothing is left to send.
     pub(super) fn is_done(&self) -> bool {
-        self.body.is_none() && !self.is_blocked() && !self.unflushed
+        self.body.is_none() && !self.is_blocked()
     }
 
-    /// Returns `true` if bytes are at hand that the upstream has not accepted.
+    /// Returns `true` if bytes are at hand that the upstream has not accepted, also those that TLS
+    /// has encrypted.
     pub(super) fn is_blocked(&self) -> bool {
+        self.has_bytes() || self.unflushed
+    }
+
+    fn has_bytes(&self) -> bool {
         self.written < self.lead.len() || !self.pieces.is_empty() || !self.tail.is_empty()
     }
 

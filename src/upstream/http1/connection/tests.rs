@@ -21,6 +21,8 @@ struct Peer {
     /// Maximum size of a write; at 0, writes are pending.
     accepts: usize,
     write_error: Option<ErrorKind>,
+    /// Written bytes remain in the transport, as they do in TLS above a full socket.
+    holds_back: bool,
 }
 
 impl Peer {
@@ -30,6 +32,7 @@ impl Peer {
             written: Vec::new(),
             accepts: usize::MAX,
             write_error: None,
+            holds_back: false,
         }
     }
 }
@@ -89,6 +92,9 @@ impl AsyncWrite for Peer {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.holds_back {
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -503,6 +509,23 @@ fn response_may_precede_the_end_of_the_request() {
     connection.io.accepts = 0;
     exchange(&mut connection, upload(("content-length", "5"), &["hello"]));
     assert_eq!(connection.poll_finish(&mut cx()), Poll::Ready(false));
+}
+
+#[test]
+fn request_that_remains_in_the_transport_is_not_sent() {
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    let mut connection = Connection::new(Peer::new([bytes(ok)]));
+    connection.io.holds_back = true;
+    let request = upload(("content-length", "5"), &["hello"]);
+    assert_eq!(
+        exchange(&mut connection, request),
+        complete(200, "{}", false)
+    );
+    assert!(connection.poll_finish(&mut cx()).is_pending());
+    assert!(connection.is_sending() && connection.is_blocked());
+    connection.io.holds_back = false;
+    assert_eq!(connection.poll_finish(&mut cx()), Poll::Ready(true));
+    assert!(!connection.is_blocked());
 }
 
 #[test]
