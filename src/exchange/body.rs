@@ -21,8 +21,10 @@ pub enum ForwardedBody {
 
 /// Maximum size of the pieces that are rewritten at a time.
 const MAX_PIECE: usize = 16 * 1024;
-/// Pieces after which other tasks run; each may be decoded to 64 KiB, or full of links.
+/// Pieces after which other tasks run; each may be full of links.
 const MAX_BURST: usize = 16;
+/// Pieces that take as long as a piece that is decoded and encoded.
+const CODED_PIECE: usize = 4;
 
 /// A body that passes through a [`BodyRewriter`].
 pub struct RewrittenBody {
@@ -58,7 +60,11 @@ impl RewrittenBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         loop {
             ready!(self.burst.poll_permitted(cx));
-            self.burst.add(1);
+            self.burst.add(if self.rewriter.is_coded() {
+                CODED_PIECE
+            } else {
+                1
+            });
             match self.rewriter.pull() {
                 Ok(Some(piece)) if piece.is_empty() => continue,
                 Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),

@@ -494,3 +494,12 @@ async fn rules_for_fields_and_trailers_hold_for_http2_upstreams() {
         assert!(!head.headers.contains_key(name), "{name}");
     }
 }
+
+#[tokio::test]
+async fn rfc9110_15_2_interim_responses_without_end_return_502() {
+    for (count, status) in [(16, 200), (1000, 502)] {
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(count);
+        let (response, _gateway) = response_to(&get("/"), &(interim + OK)).await;
+        assert_eq!(response.status(), status, "{count}");
+    }
+}

@@ -32,11 +32,16 @@ enum CodecState {
 
 impl CodecState {
     /// Returns the state for a body that begins with this byte. One that is not in its `gzip`
-    /// coding, but plain, stays plain: clients that cope with it directly still do.
+    /// coding, but plain, stays plain: clients that cope with it directly still do. One whose decoder would
+    /// take more than 4 MiB is not decoded.
     fn for_body(coding: ContentCoding, first: u8) -> Self {
         const GZIP_ID1: u8 = 0x1f;
-        if coding == ContentCoding::Gzip && first != GZIP_ID1 {
-            return Self::Identity;
+        // Windows of 8 and 16 MiB (RFC 7932 section 9.1).
+        let has_large_window = matches!(first & 0x0f, 0b1101 | 0b1111);
+        match coding {
+            ContentCoding::Gzip if first != GZIP_ID1 => return Self::Identity,
+            ContentCoding::Brotli if has_large_window => return Self::Identity,
+            _ => {}
         }
         let format = coding.format(first);
         Self::Open(Box::new(Codec {
@@ -106,6 +111,11 @@ impl BodyRewriter {
             },
             CodecState::Pending(_) | CodecState::Closed => Ok(None),
         }
+    }
+
+    /// Returns `true` if the body is decoded and encoded, which takes several times as long.
+    pub fn is_coded(&self) -> bool {
+        !matches!(self.state, CodecState::Identity)
     }
 
     /// Returns the number of links so far.

@@ -157,3 +157,19 @@ fn pull_decodes_at_most_one_slice() {
         assert!(pulls >= 64, "{format:?}: {pulls}");
     }
 }
+
+#[test]
+fn rfc7932_9_1_body_with_a_window_above_4_mib_is_not_decoded() {
+    let body = page("api.cloud.com", 10);
+    for window in 10..=24 {
+        let mut encoded = Vec::new();
+        std::io::Write::write_all(
+            &mut brotli::CompressorWriter::new(&mut encoded, 4096, 1, window),
+            body.as_bytes(),
+        )
+        .unwrap();
+        let encoded = Bytes::from(encoded);
+        let out = rewrite(Some(ContentCoding::Brotli), &encoded, usize::MAX).unwrap();
+        assert_eq!(out == encoded, window > 22, "{window}");
+    }
+}
