@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::body::CallerBody;
@@ -207,15 +207,14 @@ fn close_after_bad_request<B>(mut response: Response<B>) -> Response<B> {
 /// before a caller that is still sending has read it (RFC 9112 section 9.6). hyper has shut down
 /// its side already.
 async fn linger(mut stream: Stream, connection: &Connection) {
-    stream.remove_framing_guard();
     // Usually nothing is left, and no buffer is needed.
     let mut probe = [0; 1];
-    if !matches!(stream.read(&mut probe).now_or_never(), Some(Ok(1))) {
+    if !matches!(stream.discard(&mut probe).now_or_never(), Some(Ok(1..))) {
         return;
     }
     let drained = async {
         let mut scratch = vec![0; READ_BUFFER];
-        while !matches!(stream.read(&mut scratch).await, Ok(0) | Err(_)) {}
+        while !matches!(stream.discard(&mut scratch).await, Ok(0) | Err(_)) {}
     };
     let mut drained = pin!(timeout(LINGER_TIMEOUT, drained));
     poll_fn(|cx| match connection.poll_directive(cx) {

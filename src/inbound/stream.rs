@@ -181,9 +181,16 @@ impl Stream {
         guard
     }
 
-    /// Removes the framing guard.
-    pub fn remove_framing_guard(&mut self) {
-        self.guard = None;
+    /// Reads bytes that no recipient needs, which takes no turn. Returns their number, 0 at the end
+    /// of the stream.
+    ///
+    /// # Errors
+    /// When reading fails.
+    pub async fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        if self.pending.is_empty() {
+            return self.transport.read(scratch).await;
+        }
+        Ok(std::mem::take(&mut self.pending).len())
     }
 
     fn is_head_due(&self) -> bool {
