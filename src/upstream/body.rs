@@ -24,7 +24,7 @@ const MAX_DISCARDED: u64 = 64 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Timeout for the end of an HTTP/2 stream whose bytes have all arrived. Such a stream holds no permit.
-const END_TIMEOUT: Duration = Duration::from_secs(1);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Frames after which other tasks run.
 const MAX_BURST: usize = 64;
