@@ -58,7 +58,12 @@ fn compare(ours: &Reading, hypers: &Reading) {
     assert_eq!(ours.head, head);
     match ours.end {
         End::Error => assert!(hypers.content.starts_with(&ours.content)),
-        end => assert_eq!((end, &ours.content), (hypers.end, &hypers.content)),
+        // The gateway may wait for a line end where hyper rejects the line.
+        End::Pending => {
+            assert_ne!(hypers.end, End::Complete);
+            assert_eq!(ours.content, hypers.content);
+        }
+        End::Complete => assert_eq!((ours.end, &ours.content), (hypers.end, &hypers.content)),
     }
     if ours.end == End::Complete {
         assert_eq!(ours.trailers, hypers.trailers);
