@@ -92,6 +92,7 @@ async fn credentials_proxy_fields_and_overrides_are_stripped() {
         "Authorization: Bearer stale\r\nAuthorization: Basic dHdv\r\nX-Api-Key: key\r\nCustomer: acme\r\n\
          X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Anything: x\r\nForwarded: for=10.0.0.1\r\nVia: 1.1 other\r\n\
          X-HTTP-Method-Override: DELETE\r\nX-HTTP-Method: DELETE\r\nX-Method-Override: DELETE\r\n\
+         X-Original-HTTP-Method: DELETE\r\nX-Tunnel-Method: DELETE\r\n\
          X-Original-URL: /other\r\nX-Rewrite-URL: /other\r\nX-Original-Uri: /other\r\nX-Override-URL: /other\r\n\
          X-Original-Method: DELETE\r\nX-Original-Host: other\r\nX-Host: other\r\nX-Forwarded: for=10.0.0.1\r\n\
          X-Real-IP: 10.0.0.1\r\nX-Client-IP: 10.0.0.1\r\nTrue-Client-IP: 10.0.0.1\r\n\

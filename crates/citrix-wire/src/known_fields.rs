@@ -98,7 +98,7 @@ impl BitOr for KnownFields {
 }
 
 /// Names and the groups to which they belong.
-static LISTED: [Entry; 73] = {
+static LISTED: [Entry; 75] = {
     use KnownFields as F;
     const HOP: F = F::HOP_BY_HOP;
     const GATEWAY: F = F::GATEWAY_ONLY;
@@ -131,12 +131,14 @@ static LISTED: [Entry; 73] = {
         ("x-method-override", GATEWAY),
         ("x-original-forwarded-for", GATEWAY),
         ("x-original-host", GATEWAY),
+        ("x-original-http-method", GATEWAY),
         ("x-original-method", GATEWAY),
         ("x-original-uri", GATEWAY),
         ("x-original-url", GATEWAY),
         ("x-override-url", GATEWAY),
         ("x-real-ip", GATEWAY),
         ("x-rewrite-url", GATEWAY),
+        ("x-tunnel-method", GATEWAY),
         ("accept-ch", UPSTREAM),
         ("alt-svc", UPSTREAM),
         ("clear-site-data", UPSTREAM),
