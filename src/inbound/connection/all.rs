@@ -226,9 +226,10 @@ impl Connections {
     /// without an admitted request before all others. Returns `false` if there is none.
     pub fn evict(&self, owner: Option<&Arc<Owner>>) -> bool {
         let mut evictable = self.evictable.borrow_mut();
-        let evicted = evictable.take(owner).or_else(|| {
+        // Those that arrived after the search come before admitted ones.
+        let evicted = evictable.take(owner, |admitted| !admitted).or_else(|| {
             evictable.search(&self.all.borrow());
-            evictable.take(owner)
+            evictable.take(owner, |_| true)
         });
         if let Some(connection) = &evicted {
             connection.evict();
@@ -239,12 +240,20 @@ impl Connections {
 }
 
 impl Evictable {
-    /// Removes the first connection of `owner` that has not changed since the search.
-    fn take(&mut self, owner: Option<&Arc<Owner>>) -> Option<Rc<Connection>> {
+    /// Removes the first connection of `owner` that has not changed since the search; `may_take`
+    /// decides by whether it had an admitted request.
+    fn take(
+        &mut self,
+        owner: Option<&Arc<Owner>>,
+        may_take: fn(bool) -> bool,
+    ) -> Option<Rc<Connection>> {
         let mut index = self.connections.len();
         while let Some(before) = index.checked_sub(1) {
             index = before;
             let (order, connection) = &self.connections[index];
+            if !may_take(order.0) {
+                return None;
+            }
             let unchanged = connection
                 .upgrade()
                 .filter(|connection| connection.eviction_order() == Some(*order));

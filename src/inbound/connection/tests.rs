@@ -267,6 +267,20 @@ async fn handshake_is_counted_like_a_head_and_a_record_that_does_not_end_closes(
 }
 
 #[tokio::test(start_paused = true)]
+async fn connection_that_arrived_after_the_search_is_evicted_before_an_admitted_one() {
+    let connections = connections();
+    let all = [(); 2].map(|()| connections.register());
+    serve(all[0].connection(), true);
+    all[1].connection().opened();
+    assert!(connections.evict(None) && evicted(&all) == [1]);
+    let later = [connections.register()];
+    later[0].connection().opened();
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(connections.evict(None) && evicted(&later) == [0]);
+    assert!(connections.evict(None) && evicted(&all) == [0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_a_connection_of_the_given_owner_is_evicted() {
     let connections = connections();
     let all = [(); 3].map(|()| connections.register());
