@@ -54,7 +54,7 @@ pub struct UpstreamRequest<'s> {
     pub(super) batch: Option<Box<BatchTemplate>>,
     /// The caller's rules, if they apply to the body.
     pub(super) policy: Option<Policy<'s>>,
-    /// What `queue` left of the route's `queue_timeout`, if Citrix limits the customer there.
+    /// The rest of the route's `queue_timeout` after `queue`, if Citrix limits the customer there.
     pub(super) queue_left: Option<Duration>,
 }
 

@@ -44,7 +44,7 @@ pub struct Shared {
     pub descriptors: DescriptorBudget,
     /// Heartbeats of the workers.
     pub heartbeats: Heartbeats,
-    /// What was ended for the benefit of others.
+    /// Counters of what was ended for others.
     pub evictions: Evictions,
     /// Failed TLS handshakes of callers.
     pub handshake_failures: HandshakeFailures,

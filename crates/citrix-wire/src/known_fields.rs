@@ -7,7 +7,7 @@ use std::ops::BitOr;
 
 use http::{HeaderMap, HeaderName};
 
-/// A set of fields; some are only told apart in groups.
+/// A set of fields; some are only distinguished as a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KnownFields(u32);
 

@@ -69,7 +69,7 @@ pub(super) struct HeldBytes {
 }
 
 impl HeldBytes {
-    /// Holds at least so many bytes. Returns `false`, and changes nothing, if the limit or the
+    /// Holds at least this many bytes. Returns `false`, and changes nothing, if the limit or the
     /// owner's share of it is exceeded.
     pub(super) fn grow_to(
         &self,

@@ -1,4 +1,4 @@
-//! What the cache file holds. Pure: the caller supplies the time.
+//! The content of the cache file. Pure: the caller supplies the time.
 
 use std::time::Duration;
 

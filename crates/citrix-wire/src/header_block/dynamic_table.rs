@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// The default of SETTINGS_HEADER_TABLE_SIZE, which the server leaves unchanged.
 const MAX_SIZE: u32 = 4096;
-/// What each field counts beyond its texts (RFC 7541 section 4.1).
+/// Bytes that each field counts beyond its texts (RFC 7541 section 4.1).
 const OVERHEAD: u32 = 32;
 /// Indices of `:path` in the static table.
 const PATH_INDICES: [usize; 2] = [4, 5];

@@ -28,9 +28,9 @@ pub(super) enum Allowance {
 
 /// The waits that one request may still make, and the responses that requested one.
 pub(in crate::proxy::send) struct RetryBudget {
-    /// What is left of `upstream.retry_budget`.
+    /// The rest of `upstream.retry_budget`.
     retry: Duration,
-    /// What is left of `queue_timeout`; `None` where Citrix does not limit the customer.
+    /// The rest of `queue_timeout`; `None` where Citrix does not limit the customer.
     queue: Option<Duration>,
     /// Responses that counted against each of them.
     retries: u32,

@@ -6,7 +6,7 @@ use http::Request;
 
 use super::*;
 
-/// What an upstream does next when it is read.
+/// The next step of an upstream when it is read.
 enum Next {
     Bytes(Vec<u8>),
     Close,
