@@ -1,4 +1,5 @@
-//! Real stores (`redis-server`) and sentinels.
+//! Real stores (`redis-server`) and sentinels. `REDIS_SERVER` names another program, such as an older
+//! Redis or Valkey.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -20,7 +21,7 @@ impl StoreServer {
     /// Starts a server. Without the program, `None` and a line of output; a failure where `CI` is
     /// set.
     pub fn start() -> Option<Self> {
-        let program = program("redis-server")?;
+        let program = program()?;
         let folder = tempfile::tempdir().unwrap();
         let process = Command::new(program)
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
@@ -73,7 +74,7 @@ impl SentinelSetup {
     /// Starts all, and waits until the sentinel knows the replica; `None` as
     /// [`StoreServer::start`].
     pub fn start() -> Option<Self> {
-        let (server, sentinel) = (program("redis-server")?, program("redis-sentinel")?);
+        let server = program()?;
         let folder = tempfile::tempdir().unwrap();
         let [primary, replica, port] = free_ports();
         let mut processes = Vec::new();
@@ -104,8 +105,9 @@ impl SentinelSetup {
             folder.path().display()
         );
         fs::write(&file, settings).unwrap();
-        let mut command = Command::new(sentinel);
-        processes.push(command.arg(file).stdout(Stdio::null()).spawn().unwrap());
+        let mut command = Command::new(server);
+        command.arg(file).arg("--sentinel").stdout(Stdio::null());
+        processes.push(command.spawn().unwrap());
         let setup = Self {
             processes,
             port,
@@ -145,11 +147,15 @@ fn free_ports() -> [u16; 3] {
     sockets.map(|socket| socket.local_addr().unwrap().port())
 }
 
-fn program(name: &str) -> Option<PathBuf> {
-    let found = find(name);
+fn program() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("REDIS_SERVER") {
+        return Some(path.into());
+    }
+    let found = find("redis-server");
     if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "{name} is not installed");
-        eprintln!("skipped: {name} is not installed");
+        let ci = std::env::var_os("CI").is_some();
+        assert!(!ci, "redis-server is not installed");
+        eprintln!("skipped: redis-server is not installed");
     }
     found
 }
