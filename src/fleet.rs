@@ -6,6 +6,7 @@ mod connection;
 mod dial;
 pub mod keys;
 pub mod link;
+pub mod metrics;
 mod sentinels;
 
 pub use connection::{StoreError, Target};

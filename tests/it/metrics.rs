@@ -60,7 +60,17 @@ const EXPECTED: &[(&str, Kind, &[&str])] = &[
 ];
 
 /// Metrics that the traffic of these tests does not create.
-const CONDITIONAL: &[&str] = &["spans_total"];
+const CONDITIONAL: &[&str] = &[
+    "spans_total",
+    // With a store.
+    "fleet_joined",
+    "fleet_replicas",
+    "fleet_key_differs",
+    "fleet_store_seconds",
+    "fleet_leases_lost_total",
+    "fleet_tokens_total",
+    "fleet_gates_total",
+];
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 const BUSY: &str =

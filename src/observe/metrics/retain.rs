@@ -63,6 +63,7 @@ mod tests {
             route.duration().observe(1.0);
             route.queue().depth.inc();
             route.fleet_permits_alone().inc();
+            route.fleet_permits_of_store().inc();
             metrics.count_replay(name, crate::observe::metrics::ReplayOutcome::Accepted);
         }
         metrics.retain_series(&["/kept"], &["kept"]);

@@ -83,6 +83,7 @@ pub struct RouteMetrics {
     upstream: OnceCell<Histogram>,
     queue: OnceCell<QueueMetrics>,
     fleet_permits_alone: OnceCell<IntCounter>,
+    fleet_permits_of_store: OnceCell<IntCounter>,
     route: String,
     /// Value of the label `caller` for requests without a configured caller.
     unnamed: &'static str,
@@ -114,6 +115,7 @@ impl RouteMetrics {
             upstream: OnceCell::new(),
             queue: OnceCell::new(),
             fleet_permits_alone: OnceCell::new(),
+            fleet_permits_of_store: OnceCell::new(),
             route: route.to_owned(),
             unnamed,
             callers: Rc::clone(callers),
@@ -133,6 +135,14 @@ impl RouteMetrics {
         self.fleet_permits_alone.get_or_init(|| {
             let family = &self.families.fleet_turns;
             family.with_label_values(&[&self.route, "alone"])
+        })
+    }
+
+    /// Returns the counter of permits that the fleet's store granted.
+    pub fn fleet_permits_of_store(&self) -> &IntCounter {
+        self.fleet_permits_of_store.get_or_init(|| {
+            let family = &self.families.fleet_turns;
+            family.with_label_values(&[&self.route, "store"])
         })
     }
 
