@@ -181,6 +181,8 @@ pub enum Output {
         id: RequestId,
         /// The result; `None`: no store.
         body: Option<Body>,
+        /// The store's time, by which the age of a record is known.
+        now: StoreTime,
     },
     /// The number of replicas, and whether some have another key.
     Members {
@@ -308,9 +310,14 @@ impl Machine {
     }
 
     fn disconnected(&mut self, now: Time, out: &mut Vec<Output>) {
+        let store_time = self.link.store_time(now);
         for purpose in self.link.disconnected(out) {
             if let Purpose::Request(id, _) = purpose {
-                out.push(Output::Response { id, body: None });
+                out.push(Output::Response {
+                    id,
+                    body: None,
+                    now: store_time,
+                });
             }
         }
         let mut io = Io {
@@ -347,10 +354,11 @@ impl Machine {
             (Purpose::Request(id, Some(request)), Body::Late) => {
                 self.logins.request(io, id, request);
             }
-            (Purpose::Request(id, _), body) => out.push(Output::Response {
-                id,
-                body: Some(body),
-            }),
+            (Purpose::Request(id, _), body) => {
+                let now = io.link.store_time(now);
+                let body = Some(body);
+                io.out.push(Output::Response { id, body, now });
+            }
             (Purpose::Bye, _) => out.push(Output::Disconnect),
             (Purpose::Leave | Purpose::Close | Purpose::Gates, _) => {}
         }

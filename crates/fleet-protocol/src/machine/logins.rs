@@ -19,7 +19,12 @@ impl Logins {
 
     pub(super) fn request(&mut self, io: &mut Io<'_>, id: RequestId, request: Request) {
         if !io.link.is_joined() {
-            io.out.push(Output::Response { id, body: None });
+            let now = io.link.store_time(io.now);
+            io.out.push(Output::Response {
+                id,
+                body: None,
+                now,
+            });
             return;
         }
         let again = matches!(request, Request::Login { .. }).then(|| request.clone());

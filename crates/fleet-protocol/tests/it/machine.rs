@@ -442,19 +442,21 @@ fn request_without_a_store_is_responded_to_at_once() {
         id,
         request: request.clone(),
     };
-    let none = [Output::Response { id, body: None }];
+    let response = |body, now| Output::Response {
+        id,
+        body,
+        now: StoreTime(now),
+    };
     let mut replay = Replay::new();
-    assert_eq!(replay.handle(event()), none);
+    assert_eq!(replay.handle(event()), [response(None, 0)]);
     replay.join();
     let (command, _) = only_command(&replay.handle(event()));
     let body = Body::Value(None);
-    let response = Output::Response {
-        id,
-        body: Some(body.clone()),
-    };
-    assert_eq!(replay.reply(command, body), [response]);
+    let expected = [response(Some(body.clone()), 1_000_000)];
+    assert_eq!(replay.reply(command, body), expected);
     replay.handle(event());
-    assert_eq!(replay.handle(Event::Disconnected)[1..], none);
+    let out = replay.handle(Event::Disconnected);
+    assert_eq!(out[1..], [response(None, 1_000_000)]);
 }
 
 #[test]
