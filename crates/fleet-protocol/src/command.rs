@@ -224,6 +224,13 @@ pub struct Finish {
     pub result: LoginResult,
 }
 
+/// Lists the replicas, and the permits of some queues. Changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The queues.
+    pub queues: Vec<Name>,
+}
+
 /// Writes a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
@@ -265,6 +272,8 @@ pub enum Command {
     Login(Login),
     /// Ends a login.
     Finish(Finish),
+    /// Lists the replicas, and the permits of some queues.
+    Members(Members),
     /// Reads a value.
     Get(Fact),
     /// Writes a value.

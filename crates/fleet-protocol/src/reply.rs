@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::name::{Name, Ticket};
+use crate::name::{Name, Replica, Ticket};
 use crate::time::StoreTime;
 
 /// A value of the store's protocol.
@@ -65,6 +65,8 @@ pub enum Body {
     Done,
     /// Finish: another replica has the lock by now; nothing is stored.
     Overtaken,
+    /// Members.
+    Members(MembersReply),
     /// Get.
     Value(Option<Vec<u8>>),
     /// Set and mark: whether the value was written.
@@ -84,6 +86,24 @@ pub struct BeatReply {
     pub go: Vec<Ticket>,
     /// Waiting tickets that the store does not know.
     pub gone: Vec<Ticket>,
+}
+
+/// The replicas, and the queues in the order of the command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MembersReply {
+    /// Replicas that are alive, with the time since their heartbeats.
+    pub replicas: Vec<(Replica, Duration)>,
+    /// The queues.
+    pub queues: Vec<QueueState>,
+}
+
+/// A queue in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueState {
+    /// Tickets that hold a permit.
+    pub holders: Vec<Ticket>,
+    /// Number of tickets that wait.
+    pub waiting: u32,
 }
 
 /// A decision on a login.
@@ -174,7 +194,11 @@ impl Reply {
             b"at" => Body::At(Duration::from_micros(values.number()?)),
             b"never" => Body::Never,
             b"closed" => Body::Closed,
-            b"gates" => Body::Gates(values.gates()?),
+            b"gates" => Body::Gates(values.pairs()?),
+            b"members" => Body::Members(MembersReply {
+                replicas: values.pairs()?,
+                queues: values.queues()?,
+            }),
             b"done" => Body::Done,
             b"overtaken" => Body::Overtaken,
             outcome => values.login(outcome)?,
@@ -243,14 +267,27 @@ impl Values {
         (0..list.0.len()).map(|_| list.word()).collect()
     }
 
-    fn gates(&mut self) -> Result<Vec<(Name, Duration)>, Malformed> {
+    /// Reads names with milliseconds.
+    fn pairs<T: std::str::FromStr>(&mut self) -> Result<Vec<(T, Duration)>, Malformed> {
         let mut list = self.list()?;
         let count = list.0.len() / 2;
-        let gate = |_| {
-            let place = list.word()?;
-            Ok((place, Duration::from_millis(list.number()?)))
+        let pair = |_| {
+            let name = list.word()?;
+            Ok((name, Duration::from_millis(list.number()?)))
         };
-        (0..count).map(gate).collect()
+        (0..count).map(pair).collect()
+    }
+
+    fn queues(&mut self) -> Result<Vec<QueueState>, Malformed> {
+        let mut list = self.list()?;
+        let count = list.0.len() / 2;
+        let queue = |_| {
+            Ok(QueueState {
+                holders: list.tickets()?,
+                waiting: list.small()?,
+            })
+        };
+        (0..count).map(queue).collect()
     }
 
     fn login(&mut self, outcome: &[u8]) -> Result<Body, Malformed> {

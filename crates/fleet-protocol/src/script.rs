@@ -9,7 +9,7 @@ use citrix_wire::hex;
 
 use crate::command::{
     Beat, Bye, Close, Command, Enter, Fact, Finish, Leave, Login, LoginResult, MAX_GATE_WAIT,
-    MAX_LOGIN_WAIT, Mark, Reserve, Set,
+    MAX_LOGIN_WAIT, Mark, Members, Reserve, Set,
 };
 use crate::name::{Keys, Name};
 use crate::time::{Timing, micros, millis};
@@ -40,11 +40,34 @@ pub enum Script {
     Login,
     /// Ends a login.
     Finish,
+    /// Lists the replicas.
+    Members,
 }
+
+/// The commands that scripts call and facts need, in lower case. The ACL of a user must permit
+/// them.
+pub const COMMANDS: [&str; 16] = [
+    "del",
+    "get",
+    "hmget",
+    "hset",
+    "pexpire",
+    "publish",
+    "set",
+    "time",
+    "zadd",
+    "zcard",
+    "zcount",
+    "zrange",
+    "zrangebyscore",
+    "zrem",
+    "zremrangebyscore",
+    "zscore",
+];
 
 impl Script {
     /// All scripts.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Enter,
         Self::Leave,
         Self::Beat,
@@ -54,6 +77,7 @@ impl Script {
         Self::Gates,
         Self::Login,
         Self::Finish,
+        Self::Members,
     ];
 
     /// Returns the name, for metrics and messages.
@@ -68,6 +92,7 @@ impl Script {
             Self::Gates => "gates",
             Self::Login => "login",
             Self::Finish => "finish",
+            Self::Members => "members",
         }
     }
 
@@ -88,6 +113,7 @@ impl Script {
             Self::Gates => include_str!("lua/gates.lua"),
             Self::Login => include_str!("lua/login.lua"),
             Self::Finish => include_str!("lua/finish.lua"),
+            Self::Members => include_str!("lua/members.lua"),
         };
         match self {
             Self::Enter | Self::Leave | Self::Beat | Self::Bye => {
@@ -137,6 +163,7 @@ impl Command {
                 .call(),
             Self::Login(login) => login.write(script(Script::Login)),
             Self::Finish(finish) => finish.write(script(Script::Finish)),
+            Self::Members(members) => members.write(script(Script::Members), timing),
             Self::Get(fact) => plain(true, ["GET".into(), fact.key(keys).into()]),
             Self::Set(set) => set.words(keys),
             Self::Mark(mark) => mark.words(keys),
@@ -310,6 +337,17 @@ impl Finish {
             }
             LoginResult::Failed => call.call(),
         }
+    }
+}
+
+impl Members {
+    fn write(&self, call: Arguments<'_>, timing: &Timing) -> Call {
+        let mut call = call.key("reps").arg(millis(timing.grace_period()));
+        for queue in &self.queues {
+            call = call.key(format_args!("h:{queue}"));
+            call = call.key(format_args!("w:{queue}"));
+        }
+        call.call()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Output;
 use super::link::{Io, Purpose};
 use super::request::{Request, RequestId};
-use crate::command::{Command, Finish, LockName, Login, Mark, Set};
+use crate::command::{Command, Finish, LockName, Login, Mark, Members, Set};
 use crate::name::Replica;
 
 /// The requests of this replica.
@@ -64,6 +64,7 @@ impl Logins {
                 lock: self.lock(attempt),
                 result,
             }),
+            Request::Members(queues) => Command::Members(Members { queues }),
             Request::Get(fact) => Command::Get(fact),
             Request::Set {
                 fact,

@@ -34,6 +34,8 @@ pub enum Request {
         /// Its result.
         result: LoginResult,
     },
+    /// Lists the replicas, and the permits of some queues.
+    Members(Vec<Name>),
     /// Reads a value.
     Get(Fact),
     /// Writes a value.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use fleet_protocol::command::{
     Beat, Bye, Close, Command, Enter, Fact, Finish, KeyFingerprint, Leave, LockName, Login,
-    LoginResult, MAX_GATE_WAIT, MAX_LOGIN_WAIT, QueueTickets, Reserve, RunId,
+    LoginResult, MAX_GATE_WAIT, MAX_LOGIN_WAIT, Members, QueueTickets, Reserve, RunId,
 };
-use fleet_protocol::reply::{BeatReply, Body, LoginOutcome};
+use fleet_protocol::reply::{BeatReply, Body, LoginOutcome, MembersReply, QueueState};
 use fleet_protocol::time::{micros, millis};
 use fleet_protocol::{Name, Push, Replica, Reply, StoreTime, Ticket, Timing};
 
@@ -101,6 +101,7 @@ impl Model {
             Command::Gates => self.closed_gates(),
             Command::Login(login) => self.login(login),
             Command::Finish(finish) => self.finish(finish),
+            Command::Members(members) => self.members(members),
             Command::Get(fact) => Body::Value(self.facts.get(fact).cloned()),
             Command::Set(set) => {
                 self.facts.insert(set.fact, set.value.clone());
@@ -320,6 +321,36 @@ impl Model {
             .filter(|(opens, _)| *opens > self.now && *opens <= latest);
         let left = |opens| Duration::from_millis(opens - self.now);
         Body::Gates(closed.map(|(opens, place)| (place, left(opens))).collect())
+    }
+
+    fn members(&self, members: &Members) -> Body {
+        let latest = self.now + self.grace();
+        let alive = self
+            .replicas
+            .iter()
+            .map(|(replica, until)| (*until, *replica));
+        let mut alive: Vec<_> = alive
+            .filter(|(until, _)| *until > self.now && *until <= latest)
+            .collect();
+        alive.sort_unstable();
+        let since = |until| Duration::from_millis(latest - until);
+        let state = |name: &Name| {
+            let queue = self.queues.get(name).cloned().unwrap_or_default();
+            let holders = queue.holders.into_iter().map(|(ticket, end)| (end, ticket));
+            let mut holders: Vec<_> = holders.filter(|(end, _)| *end > self.now).collect();
+            holders.sort_unstable();
+            QueueState {
+                holders: holders.into_iter().map(|(_, ticket)| ticket).collect(),
+                waiting: u32::try_from(queue.waiting.len()).unwrap(),
+            }
+        };
+        Body::Members(MembersReply {
+            replicas: alive
+                .into_iter()
+                .map(|(until, replica)| (replica, since(until)))
+                .collect(),
+            queues: members.queues.iter().map(state).collect(),
+        })
     }
 
     fn login(&mut self, login: &Login) -> Body {

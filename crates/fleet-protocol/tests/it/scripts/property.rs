@@ -46,6 +46,9 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Other(Command::Close(Close { place, until }))
         }),
         1 => Just(Step::Other(Command::Gates)),
+        1 => Just(Step::Other(Command::Members(Members {
+            queues: vec![name(0), name(1), name(9)],
+        }))),
         2 => login_step(),
         2 => (0..2_u8, 0..3_u64, 0..4_u8).prop_map(|(secret, number, result)| {
             let lock = LockName { replica: Replica(1), number };
