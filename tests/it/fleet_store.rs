@@ -1,4 +1,4 @@
-//! Replicas that share a real store.
+//! Replicas that share a real store, by their links alone.
 
 use std::time::Duration;
 
@@ -8,12 +8,13 @@ use citrix_auth_proxy::fleet::{Address, Target};
 use fleet_protocol::command::{KeyFingerprint, QueueLimit};
 use fleet_protocol::machine::{PermitId, Settings};
 use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
-use testkit::store::{SentinelSetup, StoreServer};
+use testkit::store::{Network, SentinelSetup, StoreProxy, StoreServer};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const QUEUE: Name = Name([1; 16]);
 const CALLER: Name = Name([2; 16]);
+const LEASE: Duration = Duration::from_secs(2);
 
 const TARGET: Target = Target {
     tls: None,
@@ -31,22 +32,20 @@ struct Member {
 
 impl Member {
     fn new(server: &StoreServer, replica: u32) -> Self {
-        Self::with_user(server, replica, None)
-    }
-
-    fn with_user(server: &StoreServer, replica: u32, user: Option<(&str, &str)>) -> Self {
         let route = Route::Direct(Address::Unix(server.socket()));
-        Self::at(route, replica, user, Duration::from_secs(2))
+        Self::at(route, replica, TARGET, LEASE)
     }
 
-    fn at(route: Route, replica: u32, user: Option<(&str, &str)>, lease: Duration) -> Self {
+    fn behind(proxy: &StoreProxy, replica: u32) -> Self {
+        let address = host_port(proxy.port());
+        let route = Route::Direct(Address::Tcp(address));
+        Self::at(route, replica, TARGET, LEASE)
+    }
+
+    fn at(route: Route, replica: u32, target: Target, lease: Duration) -> Self {
         let store = Store {
             route,
-            target: Target {
-                user: user.map(|(user, _)| user.to_owned()),
-                password: user.map(|(_, password)| password.into()),
-                ..TARGET
-            },
+            target,
             keys: Keys::new("test"),
         };
         let settings = Settings {
@@ -87,6 +86,11 @@ impl Member {
         .await;
     }
 
+    async fn unwant(&self) {
+        let (queue, caller) = (QUEUE, CALLER);
+        self.send(Event::Unwanted { queue, caller }).await;
+    }
+
     /// Returns the first output that `found` accepts.
     async fn wait<T>(&mut self, found: impl Fn(&Output) -> Option<T>) -> T {
         let search = async {
@@ -113,23 +117,53 @@ impl Member {
         .await
     }
 
+    /// Requests a permit and returns it once the store has granted it.
+    async fn acquire(&mut self) -> PermitId {
+        self.want().await;
+        let (permit, by) = self.granted().await;
+        assert_eq!(by, State::Joined);
+        permit
+    }
+
     fn has_permit(&mut self) -> bool {
         std::iter::from_fn(|| self.outputs.try_recv().ok())
             .any(|output| matches!(output, Output::Granted { .. }))
     }
+
+    /// Waits for a heartbeat's reply.
+    async fn beat(&mut self) {
+        self.wait(|output| matches!(output, Output::Members { .. }).then_some(()))
+            .await;
+    }
+}
+
+fn host_port(port: u16) -> HostPort {
+    HostPort {
+        host: "127.0.0.1".to_owned(),
+        port,
+    }
+}
+
+/// Waits until both have joined.
+async fn join([one, other]: [&mut Member; 2]) {
+    one.state(State::Joined).await;
+    other.state(State::Joined).await;
+}
+
+/// Returns a store and two replicas that have joined.
+async fn pair() -> Option<(StoreServer, Member, Member)> {
+    let server = StoreServer::start()?;
+    let (mut one, mut other) = (Member::new(&server, 1), Member::new(&server, 2));
+    join([&mut one, &mut other]).await;
+    Some((server, one, other))
 }
 
 #[tokio::test]
 async fn permit_is_passed_from_one_replica_to_the_other() {
-    let Some(server) = StoreServer::start() else {
+    let Some((_server, mut one, mut other)) = pair().await else {
         return;
     };
-    let (mut one, mut other) = (Member::new(&server, 1), Member::new(&server, 2));
-    one.state(State::Joined).await;
-    other.state(State::Joined).await;
-    one.want().await;
-    let (permit, by) = one.granted().await;
-    assert_eq!(by, State::Joined);
+    let permit = one.acquire().await;
     other.want().await;
     one.send(Event::Released(permit)).await;
     let (permit, _) = other.granted().await;
@@ -140,19 +174,17 @@ async fn permit_is_passed_from_one_replica_to_the_other() {
 
 #[tokio::test]
 async fn flushed_store_with_flushed_scripts_grants_no_second_permit() {
-    let Some(server) = StoreServer::start() else {
+    let Some((server, mut one, mut other)) = pair().await else {
         return;
     };
-    let (mut one, mut other) = (Member::new(&server, 1), Member::new(&server, 2));
-    one.state(State::Joined).await;
-    other.state(State::Joined).await;
-    one.want().await;
-    let (permit, _) = one.granted().await;
+    let permit = one.acquire().await;
     assert_eq!(server.run("FLUSHALL"), "+OK");
     assert_eq!(server.run("SCRIPT FLUSH"), "+OK");
     other.want().await;
     // Longer than the grace period.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    for _ in 0..5 {
+        other.beat().await;
+    }
     assert!(!other.has_permit());
     one.send(Event::Released(permit)).await;
     assert_eq!(other.granted().await.1, State::Joined);
@@ -182,22 +214,23 @@ async fn user_with_the_documented_rights_joins() {
         +get +set +del +hmget +hset +zadd +zrem +zscore +zcard +zcount +zrange +zrangebyscore \
         +zremrangebyscore +pexpire +info +role";
     assert_eq!(server.run(&format!("ACL SETUSER cap {rights}")), "+OK");
-    let mut member = Member::with_user(&server, 1, Some(("cap", "secret")));
+    let target = Target {
+        user: Some("cap".to_owned()),
+        password: Some("secret".into()),
+        ..TARGET
+    };
+    let route = Route::Direct(Address::Unix(server.socket()));
+    let mut member = Member::at(route, 1, target, LEASE);
     member.state(State::Joined).await;
-    member.want().await;
-    assert_eq!(member.granted().await.1, State::Joined);
+    member.acquire().await;
 }
 
 #[tokio::test]
 async fn drained_replica_passes_its_permit_on() {
-    let Some(server) = StoreServer::start() else {
+    let Some((_server, mut one, mut other)) = pair().await else {
         return;
     };
-    let (mut one, mut other) = (Member::new(&server, 1), Member::new(&server, 2));
-    one.state(State::Joined).await;
-    other.state(State::Joined).await;
-    one.want().await;
-    one.granted().await;
+    one.acquire().await;
     other.want().await;
     one.send(Event::Bye).await;
     other.granted().await;
@@ -205,35 +238,135 @@ async fn drained_replica_passes_its_permit_on() {
 }
 
 #[tokio::test]
-async fn failover_that_sentinels_make_is_followed_and_grants_no_second_permit() {
-    let Some(mut setup) = SentinelSetup::start() else {
+async fn replica_without_messages_is_granted_its_permit_by_a_heartbeat() {
+    let Some(server) = StoreServer::start() else {
         return;
     };
+    let proxy = StoreProxy::start(server.socket()).await;
+    let (mut one, mut other) = (Member::new(&server, 1), Member::behind(&proxy, 2));
+    join([&mut one, &mut other]).await;
+    proxy.set(Network::WithoutMessages);
+    let permit = one.acquire().await;
+    other.want().await;
+    one.beat().await;
+    one.send(Event::Released(permit)).await;
+    other
+        .wait(|output| (*output == Output::PushMissed).then_some(()))
+        .await;
+    other.granted().await;
+}
+
+#[tokio::test]
+async fn ticket_that_was_given_up_while_the_store_was_stopped_holds_no_permit() {
+    let Some((server, mut one, mut other)) = pair().await else {
+        return;
+    };
+    server.stop();
+    one.want().await;
+    one.state(State::Away).await;
+    one.unwant().await;
+    server.resume();
+    one.state(State::Joined).await;
+    let began = Instant::now();
+    other.acquire().await;
+    assert!(began.elapsed() < LEASE, "{:?}", began.elapsed());
+    assert_eq!(holders(&server), ":1");
+}
+
+/// Returns the reply to the number of tickets that hold a permit.
+fn holders(server: &StoreServer) -> String {
+    server.run(&format!("ZCARD cap:1:{{test}}:h:{QUEUE}"))
+}
+
+#[tokio::test]
+async fn replica_behind_a_black_hole_joins_again_by_a_new_connection() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let proxy = StoreProxy::start(server.socket()).await;
+    let mut member = Member::behind(&proxy, 1);
+    member.state(State::Joined).await;
+    proxy.set(Network::BlackHole);
+    member.state(State::Away).await;
+    proxy.set(Network::Up);
+    member.state(State::Joined).await;
+    assert!(proxy.accepted() > 1);
+    member.acquire().await;
+}
+
+#[tokio::test]
+async fn store_that_is_slower_than_the_timeout_is_away_and_a_faster_one_is_not() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let proxy = StoreProxy::start(server.socket()).await;
+    let mut member = Member::behind(&proxy, 1);
+    member.state(State::Joined).await;
+    // Both directions are late.
+    proxy.set(Network::Slow(Duration::from_millis(100)));
+    let permit = member.acquire().await;
+    for _ in 0..3 {
+        member.beat().await;
+    }
+    assert_eq!(proxy.accepted(), 1);
+    proxy.set(Network::Slow(Duration::from_millis(400)));
+    member.send(Event::Released(permit)).await;
+    member.state(State::Away).await;
+    member.state(State::Alone).await;
+    proxy.set(Network::Up);
+    member.state(State::Joined).await;
+}
+
+/// Returns two replicas that sentinels lead to a primary.
+async fn pair_with_sentinel() -> Option<(SentinelSetup, Member, Member)> {
+    let setup = SentinelSetup::start()?;
     let member = |replica| {
-        let sentinel = HostPort {
-            host: "127.0.0.1".to_owned(),
-            port: setup.port,
-        };
         let route = Route::Sentinels {
-            addresses: vec![sentinel],
+            addresses: vec![host_port(setup.port)],
             master: SentinelSetup::MASTER.to_owned(),
             target: TARGET,
         };
-        Member::at(route, replica, None, Duration::from_secs(10))
+        Member::at(route, replica, TARGET, Duration::from_secs(10))
     };
     let (mut one, mut other) = (member(1), member(2));
-    one.state(State::Joined).await;
-    other.state(State::Joined).await;
-    one.want().await;
-    let (permit, by) = one.granted().await;
-    assert_eq!(by, State::Joined);
+    join([&mut one, &mut other]).await;
+    Some((setup, one, other))
+}
+
+#[tokio::test]
+async fn failover_that_sentinels_make_is_followed_and_grants_no_second_permit() {
+    let Some((mut setup, mut one, mut other)) = pair_with_sentinel().await else {
+        return;
+    };
+    let permit = one.acquire().await;
     other.want().await;
     setup.kill_primary();
     one.state(State::Away).await;
     // Before the lease is over.
-    one.state(State::Joined).await;
-    other.state(State::Joined).await;
+    join([&mut one, &mut other]).await;
     assert!(!other.has_permit());
+    setup.revive_primary();
     one.send(Event::Released(permit)).await;
     assert_eq!(other.granted().await.1, State::Joined);
+    other.beat().await;
+    assert_eq!(setup.scripts_at_first_primary(), 0);
+}
+
+#[tokio::test]
+async fn stopped_primary_is_left_for_the_promoted_one_and_not_used_when_it_continues() {
+    let Some((setup, mut one, mut other)) = pair_with_sentinel().await else {
+        return;
+    };
+    let permit = one.acquire().await;
+    other.want().await;
+    setup.stop_primary();
+    one.state(State::Away).await;
+    join([&mut one, &mut other]).await;
+    assert!(!other.has_permit());
+    setup.resume_primary();
+    let before = setup.scripts_at_first_primary();
+    one.send(Event::Released(permit)).await;
+    assert_eq!(other.granted().await.1, State::Joined);
+    other.beat().await;
+    assert_eq!(setup.scripts_at_first_primary(), before);
 }

@@ -1,42 +1,113 @@
-//! Real stores (`redis-server`) and sentinels. `REDIS_SERVER` names another program, such as an older
-//! Redis or Valkey.
+//! Real stores (`redis-server`), sentinels, and a faulty network in front of them. `REDIS_SERVER`
+//! names another program, such as an older Redis or Valkey.
 
-use std::fs;
+mod observe;
+mod proxy;
+mod resp;
+mod sentinels;
+
+pub use observe::Monitor;
+pub use proxy::{Network, StoreProxy};
+pub use sentinels::SentinelSetup;
+
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A server without persistence, ended on drop.
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::pki::{TestCa, TestCertificate};
+
+/// Attempts to start a server at a port that another process took meanwhile.
+const PORT_ATTEMPTS: usize = 5;
+const POLL: Duration = Duration::from_millis(5);
+
+/// A server without persistence on a Unix socket, ended on drop.
 #[derive(Debug)]
 pub struct StoreServer {
     process: Child,
+    program: PathBuf,
     folder: tempfile::TempDir,
+    arguments: Vec<String>,
+    tls_port: Option<u16>,
 }
 
 impl StoreServer {
     /// Starts a server. Without the program, `None` and a line of output; a failure where `CI` is
     /// set.
     pub fn start() -> Option<Self> {
-        let program = program()?;
+        Self::with(&[])
+    }
+
+    /// Starts a server with more arguments.
+    pub fn with(arguments: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let process = Command::new(program)
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
-            .arg(folder.path())
-            .arg("--unixsocket")
-            .arg(folder.path().join("socket"))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { process, folder };
-        // It listens some milliseconds after it has started.
-        while UnixStream::connect(server.socket()).is_err() {
-            sleep(Duration::from_millis(5));
+        let arguments = arguments.iter().map(|&argument| argument.to_owned());
+        let server = Self::launch(folder, arguments.collect(), None)?;
+        Some(server.expect("a server starts on a socket"))
+    }
+
+    /// Starts a server that also accepts TLS on a loopback port, and requests client certificates
+    /// that `ca` issued.
+    pub fn with_tls(ca: &TestCa, own: &TestCertificate) -> Option<Self> {
+        for _ in 0..PORT_ATTEMPTS {
+            let folder = tempfile::tempdir().unwrap();
+            let file = |name: &str, text: &str| {
+                let path = folder.path().join(name);
+                std::fs::write(&path, text).unwrap();
+                path.display().to_string()
+            };
+            let [port] = free_ports();
+            let arguments = [
+                ("--tls-port", port.to_string()),
+                ("--bind", "127.0.0.1".to_owned()),
+                ("--tls-cert-file", file("tls.crt", &own.certificate)),
+                ("--tls-key-file", file("tls.key", &own.key)),
+                ("--tls-ca-cert-file", file("ca.pem", &ca.pem())),
+                ("--tls-auth-clients", "optional".to_owned()),
+            ];
+            let arguments = arguments.map(|(name, value)| [name.to_owned(), value]);
+            let server = Self::launch(folder, arguments.concat(), Some(port))?;
+            if server.is_some() {
+                return server;
+            }
         }
-        Some(server)
+        panic!("no port for a server");
+    }
+
+    /// Returns `Some(None)` if the server ended at once.
+    fn launch(
+        folder: tempfile::TempDir,
+        arguments: Vec<String>,
+        tls_port: Option<u16>,
+    ) -> Option<Option<Self>> {
+        let program = program()?;
+        let process = spawn(&program, &folder, &arguments);
+        let mut server = Self {
+            process,
+            program,
+            folder,
+            arguments,
+            tls_port,
+        };
+        Some(server.await_start().then_some(server))
+    }
+
+    /// Waits until the server listens, some milliseconds after it has started. Returns `false` if
+    /// it ends.
+    fn await_start(&mut self) -> bool {
+        while UnixStream::connect(self.socket()).is_err() {
+            if self.process.try_wait().unwrap().is_some() {
+                return false;
+            }
+            sleep(POLL);
+        }
+        true
     }
 
     /// Returns the path of its socket.
@@ -44,106 +115,68 @@ impl StoreServer {
         self.folder.path().join("socket")
     }
 
+    /// Returns the port of TLS.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port.expect("a server with TLS")
+    }
+
+    /// Returns the `url` of `[fleet]` for its socket.
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
     /// Runs a command of words without spaces; returns the first line of the reply.
     pub fn run(&self, command: &str) -> String {
         first_line(UnixStream::connect(self.socket()).unwrap(), command)
+    }
+
+    /// Stops the process, which keeps its connections.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Continues a stopped process.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Kills the process.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again after [`StoreServer::kill`], without data, at the same socket and port.
+    pub fn restart(&mut self) {
+        self.process = spawn(&self.program, &self.folder, &self.arguments);
+        assert!(self.await_start(), "a server starts again");
     }
 }
 
 impl Drop for StoreServer {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }
 
-/// A primary, its replica, and a sentinel that watches them, on loopback ports.
-#[derive(Debug)]
-pub struct SentinelSetup {
-    /// The primary, the replica, the sentinel.
-    processes: Vec<Child>,
-    /// The sentinel's port.
-    pub port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl SentinelSetup {
-    /// The primary's name at the sentinel.
-    pub const MASTER: &str = "main";
-
-    /// Starts all, and waits until the sentinel knows the replica; `None` as
-    /// [`StoreServer::start`].
-    pub fn start() -> Option<Self> {
-        let server = program()?;
-        let folder = tempfile::tempdir().unwrap();
-        let [primary, replica, port] = free_ports();
-        let mut processes = Vec::new();
-        for (name, own, of) in [("a", primary, None), ("b", replica, Some(primary))] {
-            let data = folder.path().join(name);
-            fs::create_dir(&data).unwrap();
-            let mut command = Command::new(&server);
-            command.args([
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--bind",
-                "127.0.0.1",
-                "--dir",
-            ]);
-            command.arg(data).args(["--port", &own.to_string()]);
-            if let Some(of) = of {
-                command.args(["--replicaof", "127.0.0.1", &of.to_string()]);
-            }
-            processes.push(command.stdout(Stdio::null()).spawn().unwrap());
-        }
-        let file = folder.path().join("sentinel.conf");
-        let name = Self::MASTER;
-        let settings = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
-             sentinel down-after-milliseconds {name} 1000\n",
-            folder.path().display()
-        );
-        fs::write(&file, settings).unwrap();
-        let mut command = Command::new(server);
-        command.arg(file).arg("--sentinel").stdout(Stdio::null());
-        processes.push(command.spawn().unwrap());
-        let setup = Self {
-            processes,
-            port,
-            _folder: folder,
-        };
-        let known = format!("SENTINEL replicas {name}");
-        while setup.run(&known).is_none_or(|reply| reply != "*1") {
-            sleep(Duration::from_millis(50));
-        }
-        Some(setup)
-    }
-
-    /// Runs a command in the sentinel.
-    fn run(&self, command: &str) -> Option<String> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        Some(first_line(stream, command))
-    }
-
-    /// Ends the primary; the sentinel promotes the replica.
-    pub fn kill_primary(&mut self) {
-        let _ = self.processes[0].kill();
-    }
-}
-
-impl Drop for SentinelSetup {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
+fn spawn(program: &PathBuf, folder: &tempfile::TempDir, arguments: &[String]) -> Child {
+    let socket = folder.path().join("socket");
+    let log = File::create(folder.path().join("log")).unwrap();
+    let mut command = Command::new(program);
+    // RDB files, which `StoreServer::dump` reads, are not compressed.
+    command.args(["--port", "0", "--save", "", "--appendonly", "no"]);
+    command.args(["--rdbcompression", "no", "--dir"]);
+    command.arg(folder.path()).arg("--unixsocket").arg(socket);
+    command.args(arguments).stdout(log).spawn().unwrap()
 }
 
 /// Returns ports that were free a moment ago: the servers do not report one that they choose.
-fn free_ports() -> [u16; 3] {
-    let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+fn free_ports<const N: usize>() -> [u16; N] {
+    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     sockets.map(|socket| socket.local_addr().unwrap().port())
 }
 
@@ -160,17 +193,22 @@ fn program() -> Option<PathBuf> {
     found
 }
 
-fn first_line(stream: impl Read + Write, command: &str) -> String {
-    let mut stream = BufReader::new(stream);
-    let command = format!("{command}\r\n");
-    stream.get_mut().write_all(command.as_bytes()).unwrap();
-    let mut line = String::new();
-    stream.read_line(&mut line).unwrap();
-    line.trim_end().to_owned()
-}
-
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let candidates = std::env::split_paths(&path).map(|folder| folder.join(program));
     candidates.into_iter().find(|candidate| candidate.is_file())
+}
+
+/// Sends a command and returns the first line of the reply.
+fn first_line(stream: impl Read + Write, command: &str) -> String {
+    let mut stream = BufReader::new(stream);
+    let command = format!("{command}\r\n");
+    stream.get_mut().write_all(command.as_bytes()).unwrap();
+    read_line(&mut stream)
+}
+
+fn read_line(stream: &mut BufReader<impl Read>) -> String {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
 }
