@@ -24,6 +24,7 @@ use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
 use crate::config::{
     BindAddress, Boot, Changes, Config, ConfigFingerprint, ConfigProblem, ListenAddress, Live,
 };
+use crate::fleet::{FleetThread, Source, TlsFiles};
 use crate::inbound::connection::Evictions;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::descriptor_budget::DescriptorBudget;
@@ -86,6 +87,9 @@ pub enum StartError {
     /// Out of threads or file descriptors.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
+    /// The same for the fleet's thread.
+    #[error("cannot start the fleet's thread: {0}")]
+    Fleet(#[source] io::Error),
 }
 
 /// A valid configuration for [`App::reload`].
@@ -110,6 +114,8 @@ pub struct App {
     inbound_tls: Option<InboundTls>,
     workers: Vec<WorkerThread>,
     control: Control,
+    /// With a store that replicas share.
+    fleet: Option<FleetThread>,
     files: FileReader,
     client: SharedControlClient,
     upstream_tls: UpstreamTls,
@@ -192,7 +198,11 @@ impl App {
         let audit = log
             .as_ref()
             .map_or_else(AuditLog::embedded, |log| log.audit.clone());
-        let shared = Arc::new(shared(&boot, live, &dial_config, metrics, audit, clock)?);
+        let fleet = start_fleet(&boot, &live, &upstream_tls)?;
+        let shared = Arc::new(Shared {
+            fleet: fleet.as_ref().map(|thread| Arc::clone(thread.fleet())),
+            ..shared(&boot, live, &dial_config, metrics, audit, clock)?
+        });
         shared
             .descriptors
             .warn_if_too_low(&shared.published.load().live.limits);
@@ -220,6 +230,7 @@ impl App {
             inbound_tls,
             workers,
             control,
+            fleet,
             files,
             client,
             upstream_tls,
@@ -253,6 +264,10 @@ impl App {
             .published
             .load()
             .successor(config.live, &dial_config)?;
+        if let (Some(fleet), Some(settings)) = (&self.fleet, &published.live.fleet) {
+            let upstream = &published.live.upstream;
+            fleet.fleet().configure(settings, upstream, tls.roots());
+        }
         self.client
             .replace(control::client(&published.live, &dial_config));
         // Before requests wait for the first token of a new customer.
@@ -333,12 +348,19 @@ impl App {
     /// Waits until a part of the gateway has panicked, and describes it.
     pub async fn failed(&mut self) -> String {
         let workers = select_all(self.workers.iter_mut().map(|worker| &mut worker.done));
+        let fleet = async {
+            match &mut self.fleet {
+                Some(fleet) => drop((&mut fleet.done).await),
+                None => pending().await,
+            }
+        };
         tokio::select! {
             (_, index, _) = workers => format!("worker {index} ended"),
             error = self.control.failed() => {
                 format!("a background task (token, site, certificate or egress proxy) ended: {error}")
             }
             _ = self.admin.join_next() => "the admin listener ended".to_owned(),
+            () = fleet => "the fleet's thread ended".to_owned(),
         }
     }
 
@@ -369,6 +391,9 @@ impl App {
             LATE_FLUSH_TIMEOUT
         };
         self.lifecycle.advance(Phase::Stopping);
+        if let Some(fleet) = self.fleet {
+            fleet.end().await;
+        }
         self.shared.spans.flush(flush_timeout).await;
         self.admin.join_all().await;
         Drained { cut }
@@ -464,6 +489,7 @@ fn shared(
         rejections: Rejections::default(),
         regions: Regions::default(),
         gates: Gates::default(),
+        fleet: None,
         login_endpoints: LoginEndpoints::new(metrics.registry())?,
         audit,
         clock,
@@ -479,6 +505,26 @@ fn start_admin(admin: Admin, listener: TcpListener, lifecycle: &Lifecycle) -> Jo
         admin::serve(listener, Arc::new(admin), phases.reached(Phase::Stopping)).await;
     });
     tasks
+}
+
+/// Starts the thread of the fleet, if replicas share a store.
+fn start_fleet(
+    boot: &Boot,
+    live: &Live,
+    tls: &UpstreamTls,
+) -> Result<Option<FleetThread>, StartError> {
+    let (Some(store), Some(fleet)) = (&boot.fleet_store, &live.fleet) else {
+        return Ok(None);
+    };
+    let source = Source {
+        store,
+        fleet,
+        upstream: &live.upstream,
+        roots: tls.roots(),
+    };
+    FleetThread::start(source)
+        .map(Some)
+        .map_err(StartError::Fleet)
 }
 
 /// Reads certificates, keys and roots, and logs warnings about them.
@@ -498,6 +544,16 @@ fn read_files(
     };
     let upstream = UpstreamTls::new(&live.upstream);
     let (reloader, upstream) = TlsError::both(reloader, upstream).map_err(StartError::Config)?;
+    let store = boot
+        .fleet_store
+        .as_ref()
+        .and_then(|store| store.tls.clone());
+    if let Some(files) = store {
+        let roots = Arc::clone(upstream.roots());
+        // Read again for each connection.
+        let unused = TlsFiles { roots, files }.client_config();
+        unused.map_err(|error| StartError::Config(vec![error.config_problem()]))?;
+    }
     if let Some(warning) = &upstream.warning {
         tracing::warn!("{warning}");
     }

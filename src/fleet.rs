@@ -1,13 +1,26 @@
 //! Several replicas that share permits, rate limits, gates and logins through a store.
 //!
-//! The protocol is the crate `fleet_protocol`; this module gives it keys and a connection.
+//! The protocol is the crate `fleet_protocol`; this module gives it keys and a connection. The
+//! thread `fleet` owns both (`owner`); other threads use the handle [`Fleet`].
 
+mod changes;
 mod connection;
 mod dial;
+mod error;
+mod handle;
 pub mod keys;
 pub mod link;
 pub mod metrics;
+mod owner;
+mod requests;
 mod sentinels;
+mod target;
 
-pub use connection::{StoreError, Target};
 pub use dial::Address;
+pub use error::StoreError;
+pub use fleet_protocol::State;
+pub use handle::{Fleet, Source};
+pub use link::LinkStatus as FleetStatus;
+pub use owner::FleetThread;
+pub use requests::Response;
+pub use target::{Target, TlsFiles};

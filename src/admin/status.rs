@@ -14,6 +14,7 @@ use super::times::Times;
 use super::transactions::ExchangeView;
 use super::{Admin, FORMAT, FullResponse, json};
 use crate::config::InstanceId;
+use crate::fleet::State;
 use crate::observe::metrics::commit;
 use crate::state::lifecycle::Phase;
 use crate::state::published::Published;
@@ -183,24 +184,41 @@ fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<C
 /// The fleet of replicas, as this one sees it.
 #[derive(Serialize)]
 struct FleetView<'a> {
-    /// `alone`: this replica cannot ask the others.
+    /// `joined`, `away` or `alone`: this replica cannot ask the others.
     state: &'static str,
     /// The name of this replica.
     replica: &'a str,
     /// The number of replicas that divide Citrix's limits.
     replicas: u32,
     /// The address of the store in use.
-    store: Option<&'a str>,
+    store: Option<String>,
 }
 
 impl<'a> FleetView<'a> {
     fn new(admin: &'a Admin, published: &Published) -> Option<Self> {
         let fleet = published.live.fleet.as_ref()?;
-        Some(Self {
+        let alone = Self {
             state: "alone",
             replica: &admin.replica,
             replicas: fleet.replicas_alone().get(),
             store: None,
+        };
+        let Some(shared) = &admin.shared.fleet else {
+            return Some(alone);
+        };
+        let status = shared.status().borrow().clone();
+        Some(Self {
+            state: match status.state {
+                State::Joined => "joined",
+                State::Away => "away",
+                State::Alone => "alone",
+            },
+            replicas: match (status.state, status.replicas) {
+                (State::Joined, counted @ 1..) => counted,
+                (_, counted) => fleet.replicas.map_or(counted.max(1), Into::into),
+            },
+            store: status.store.map(|address| address.to_string()),
+            ..alone
         })
     }
 }

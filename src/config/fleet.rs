@@ -5,10 +5,12 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::SecretSource;
 
 /// The part of `[fleet]` that a reload replaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Fleet {
     /// The number of replicas while no store reports it; `None`: as many as it reported last.
     pub replicas: Option<NonZeroU32>,
@@ -18,14 +20,15 @@ pub struct Fleet {
     pub secrets: Option<FleetSecrets>,
 }
 
-/// The secrets of a fleet that shares a store. Their files are read again for each use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The secrets of a fleet that shares a store.
+#[derive(Clone, Debug)]
 pub struct FleetSecrets {
+    /// Read again for each connection.
     pub password: Option<SecretSource>,
     /// The key that seals tokens and hashes names, at least 32 bytes.
-    pub key: SecretSource,
+    pub key: SecretString,
     /// A key that still opens what it sealed.
-    pub key_previous: Option<SecretSource>,
+    pub key_previous: Option<SecretString>,
 }
 
 /// The store that replicas share, and how they use it. Read at start only.

@@ -1,70 +1,24 @@
 //! One connection to the primary, ready for commands: authenticated, with the scripts loaded and
 //! the replica's channels subscribed.
 
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
-
 use fleet_protocol::command::{Command, RunId};
-use fleet_protocol::reply::{self, Malformed};
+use fleet_protocol::reply;
 use fleet_protocol::script::{Call, Script};
 use fleet_protocol::{Keys, Push, Replica, Reply, StoreTime, Timing};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, PushKind};
-use redis::{RedisConnectionInfo, RedisError, Value};
-use rustls::ClientConfig;
-use secrecy::{ExposeSecret, SecretString};
+use redis::{RedisConnectionInfo, Value};
+use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::dial::{Address, dial};
+use super::error::StoreError;
+use super::target::Target;
 
 /// Maximum number of messages that await processing. The next heartbeat reports what is dropped.
 const MAX_PUSHES: usize = 1024;
-
-/// Parameters of a connection.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The configuration for TLS; `None` without.
-    pub tls: Option<Arc<ClientConfig>>,
-    /// The user; the default user without.
-    pub user: Option<String>,
-    pub password: Option<SecretString>,
-    /// The database; zero in sentinels.
-    pub database: u16,
-    /// Time for the stream, the handshake and each preparation.
-    pub timeout: Duration,
-}
-
-/// A failure of the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// No stream.
-    #[error("connection failed")]
-    Connect(#[source] io::Error),
-    /// The store rejected a command, or the connection ended. The text holds no password.
-    #[error("{0}")]
-    Store(#[from] RedisError),
-    /// The server is a replica.
-    #[error("not a primary")]
-    NotPrimary,
-    /// No sentinel knows the primary.
-    #[error("no sentinel names a primary")]
-    NoPrimary,
-    /// A reply is not in the expected format.
-    #[error("unexpected reply")]
-    Malformed,
-    /// A step took too long.
-    #[error("timed out")]
-    Timeout,
-}
-
-impl From<Malformed> for StoreError {
-    fn from(_: Malformed) -> Self {
-        Self::Malformed
-    }
-}
 
 /// The driver of a connection, aborted on drop.
 #[derive(Debug)]
@@ -90,7 +44,8 @@ impl Session {
         target: &Target,
         pushes: Option<mpsc::Sender<PushInfo>>,
     ) -> Result<Self, StoreError> {
-        let stream = dial(address, target.tls.as_ref()).await;
+        let access = target.access().await?;
+        let stream = dial(address, access.tls.as_ref()).await;
         let stream = stream.map_err(StoreError::Connect)?;
         let mut info = RedisConnectionInfo::default()
             .set_db(target.database.into())
@@ -98,7 +53,7 @@ impl Session {
         if let Some(user) = &target.user {
             info = info.set_username(user);
         }
-        if let Some(password) = &target.password {
+        if let Some(password) = &access.password {
             info = info.set_password(password.expose_secret());
         }
         // The state machine decides what is late.

@@ -1,6 +1,7 @@
 //! Byte streams to stores and sentinels: our resolver, address racing and TLS, never through an
 //! egress proxy.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,15 @@ pub enum Address {
     Tcp(HostPort),
     /// The path of a socket.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// Opens a stream, over TLS with `tls`; not over a Unix socket.

@@ -1,5 +1,6 @@
 //! The link to the store: drives the state machine of a replica with a connection and timers.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
 use std::time::Duration;
@@ -8,13 +9,15 @@ use fleet_protocol::machine::{CommandId, Settings};
 use fleet_protocol::{Event, Keys, Machine, Output, Reply, State, Time};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use redis::PushKind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::connection::{Connection, StoreError, Target, message_of};
+use super::connection::{Connection, message_of};
 use super::dial::Address;
+use super::error::StoreError;
 use super::sentinels;
+use super::target::Target;
 use crate::config::HostPort;
 
 /// Backoff after the first failed attempt; doubles, ±50 %.
@@ -45,14 +48,36 @@ pub struct Store {
     pub keys: Keys,
 }
 
+/// What a reload may change.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub store: Store,
+    /// The replica and the seed never change.
+    pub settings: Settings,
+}
+
+/// The state of the link.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    pub state: State,
+    /// When the state began.
+    pub since: Instant,
+    /// The number of replicas that the store last counted; zero before.
+    pub replicas: u32,
+    /// Whether replicas have different keys.
+    pub keys_differ: bool,
+    /// The primary that the link is connected to.
+    pub store: Option<Address>,
+}
+
 type Replies =
     FuturesUnordered<Pin<Box<dyn Future<Output = (CommandId, Result<Reply, StoreError>)> + Send>>>;
-type Connecting = Pin<Box<dyn Future<Output = Result<Connection, StoreError>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<(Address, Connection), StoreError>> + Send>>;
 
 /// The link of one replica.
 pub struct Link {
-    store: Store,
-    settings: Settings,
+    setup: watch::Receiver<Setup>,
+    status: watch::Sender<LinkStatus>,
     origin: Instant,
     machine: Machine,
     connection: Option<Connection>,
@@ -66,10 +91,18 @@ pub struct Link {
 
 impl Link {
     /// Returns a link without a connection.
-    pub fn new(store: Store, settings: Settings) -> Self {
+    pub fn new(mut setup: watch::Receiver<Setup>) -> Self {
+        let settings = setup.borrow_and_update().settings;
+        let status = LinkStatus {
+            state: State::Away,
+            since: Instant::now(),
+            replicas: 0,
+            keys_differ: false,
+            store: None,
+        };
         Self {
-            store,
-            settings,
+            setup,
+            status: watch::Sender::new(status),
             origin: Instant::now(),
             machine: Machine::new(settings, Time::default()),
             connection: None,
@@ -85,24 +118,31 @@ impl Link {
         Time::new(self.origin.elapsed())
     }
 
+    /// Returns the state, which follows that of the link.
+    pub fn status(&self) -> watch::Receiver<LinkStatus> {
+        self.status.subscribe()
+    }
+
     /// Runs until [`Event::Bye`] has been processed, or the sender of events is dropped. Outputs
-    /// other than commands and connections go to `publish`, which must not block.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut publish: impl FnMut(Output)) {
+    /// other than commands and connections go to `publish`, which must not block. An event that it
+    /// returns is processed next.
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut publish: impl FnMut(Output) -> Option<Event>,
+    ) {
         self.connecting = Some(self.connect(Duration::ZERO));
-        loop {
-            let event = self.next_event(&mut events).await;
-            let Some(event) = event else {
-                return;
-            };
-            self.ends |= matches!(event, Event::Bye);
-            let mut out = Vec::new();
-            self.machine.handle(self.now(), event, &mut out);
-            for output in out {
-                if matches!(output, Output::Disconnect) && self.ends {
-                    return;
-                }
-                if let Some(output) = self.process(output) {
-                    publish(output);
+        let (mut due, mut out) = (VecDeque::new(), Vec::new());
+        while let Some(event) = self.next_event(&mut events).await {
+            due.push_back(event);
+            while let Some(event) = due.pop_front() {
+                self.ends |= matches!(event, Event::Bye);
+                self.machine.handle(self.now(), event, &mut out);
+                for output in out.drain(..) {
+                    if matches!(output, Output::Disconnect) && self.ends {
+                        return;
+                    }
+                    due.extend(self.process(output).and_then(&mut publish));
                 }
             }
         }
@@ -119,6 +159,14 @@ impl Link {
                 match wake {
                     Some(at) => sleep_until(at).await,
                     None => pending().await,
+                }
+            };
+            let setup = &mut self.setup;
+            let settings = async {
+                match setup.changed().await {
+                    Ok(()) => setup.borrow_and_update().settings,
+                    // Never changes again.
+                    Err(_) => pending().await,
                 }
             };
             let connecting = async {
@@ -161,16 +209,19 @@ impl Link {
                     }
                 },
                 event = events.recv() => return event,
+                settings = settings => return Some(Event::Settings(settings)),
                 () = wake => return Some(Event::Timer),
             }
         }
     }
 
-    fn connected(&mut self, connected: Result<Connection, StoreError>) -> Option<Event> {
+    fn connected(&mut self, connected: Result<(Address, Connection), StoreError>) -> Option<Event> {
         match connected {
-            Ok(connection) => {
+            Ok((address, connection)) => {
                 let (run, now) = (connection.run, connection.now);
                 self.connection = Some(connection);
+                self.status
+                    .send_modify(|status| status.store = Some(address));
                 Some(Event::Connected { run, now })
             }
             Err(error) => {
@@ -202,9 +253,10 @@ impl Link {
     fn process(&mut self, output: Output) -> Option<Output> {
         match output {
             Output::Send { id, command } => {
-                let keys = &self.store.keys;
                 if let Some(connection) = &self.connection {
-                    let reply = connection.send(&command, keys, &self.settings.timing);
+                    let setup = self.setup.borrow();
+                    let reply =
+                        connection.send(&command, &setup.store.keys, &setup.settings.timing);
                     self.replies
                         .push(Box::pin(async move { (id, reply.await) }));
                 }
@@ -214,7 +266,21 @@ impl Link {
                 self.disconnect();
                 None
             }
+            Output::Members {
+                replicas,
+                keys_differ,
+            } => {
+                self.status.send_if_modified(|status| {
+                    let before = (status.replicas, status.keys_differ);
+                    (status.replicas, status.keys_differ) = (replicas, keys_differ);
+                    before != (replicas, keys_differ)
+                });
+                Some(output)
+            }
             Output::State(state) => {
+                self.status.send_modify(|status| {
+                    (status.state, status.since) = (state, Instant::now());
+                });
                 if state == State::Joined {
                     (self.failures, self.logged) = (0, None);
                     info!("joined the fleet");
@@ -227,6 +293,7 @@ impl Link {
 
     fn disconnect(&mut self) {
         self.connection = None;
+        self.status.send_modify(|status| status.store = None);
         self.replies = FuturesUnordered::new();
         let wait = if self.failures == 0 {
             Duration::ZERO
@@ -239,9 +306,11 @@ impl Link {
 
     /// Connects after a wait. Sentinels are queried each time.
     fn connect(&self, wait: Duration) -> Connecting {
-        let (store, replica) = (self.store.clone(), self.settings.replica);
+        let setup = self.setup.clone();
         Box::pin(async move {
             sleep(wait).await;
+            // As they are by now.
+            let Setup { store, settings } = setup.borrow().clone();
             let address = match &store.route {
                 Route::Direct(address) => Ok(address.clone()),
                 Route::Sentinels {
@@ -250,7 +319,9 @@ impl Link {
                     target,
                 } => sentinels::primary(addresses, master, target).await,
             }?;
-            Connection::open(&address, &store.target, &store.keys, replica).await
+            let opening = Connection::open(&address, &store.target, &store.keys, settings.replica);
+            let connection = opening.await?;
+            Ok((address, connection))
         })
     }
 }

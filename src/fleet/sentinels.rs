@@ -3,8 +3,10 @@
 use fleet_protocol::reply::Value;
 use tokio::time::timeout;
 
-use super::connection::{Session, StoreError, Target};
+use super::connection::Session;
 use super::dial::Address;
+use super::error::StoreError;
+use super::target::Target;
 use crate::config::HostPort;
 
 /// Returns the address of the primary from the first sentinel that knows one.

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use super::lifecycle::Heartbeats;
 use super::published::Published;
 use crate::callers::login::LoginEndpoints;
+use crate::fleet::Fleet;
 use crate::inbound::connection::Evictions;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::descriptor_budget::DescriptorBudget;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub regions: Regions,
     /// The scopes in which Citrix requested a wait.
     pub gates: Gates,
+    /// What replicas share, if they share a store.
+    pub fleet: Option<Arc<Fleet>>,
     /// State of the gateway's own token endpoints.
     pub login_endpoints: LoginEndpoints,
     /// The clock by which tokens expire.

@@ -132,6 +132,11 @@ impl UpstreamTls {
         })
     }
 
+    /// Returns the trusted roots.
+    pub fn roots(&self) -> &Arc<RootCertStore> {
+        &self.roots
+    }
+
     /// Returns the verifiers of upstream certificates.
     ///
     /// # Errors

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use citrix_auth_proxy::config::HostPort;
-use citrix_auth_proxy::fleet::link::{Link, Route, Store};
+use citrix_auth_proxy::config::{HostPort, SecretSource};
+use citrix_auth_proxy::fleet::link::{Link, Route, Setup, Store};
 use citrix_auth_proxy::fleet::{Address, Target};
 use fleet_protocol::command::{KeyFingerprint, QueueLimit};
 use fleet_protocol::machine::{PermitId, Settings};
 use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
 use testkit::store::{Network, SentinelSetup, StoreProxy, StoreServer};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 const QUEUE: Name = Name([1; 16]);
@@ -60,9 +60,10 @@ impl Member {
         };
         let (events, receiver) = mpsc::channel(16);
         let (sender, outputs) = mpsc::unbounded_channel();
-        let link = Link::new(store, settings);
+        let link = Link::new(watch::channel(Setup { store, settings }).1);
         tokio::spawn(link.run(receiver, move |output| {
             let _ = sender.send(output);
+            None
         }));
         Self { events, outputs }
     }
@@ -216,7 +217,7 @@ async fn user_with_the_documented_rights_joins() {
     assert_eq!(server.run(&format!("ACL SETUSER cap {rights}")), "+OK");
     let target = Target {
         user: Some("cap".to_owned()),
-        password: Some("secret".into()),
+        password: Some(SecretSource::Plain("secret".into())),
         ..TARGET
     };
     let route = Route::Direct(Address::Unix(server.socket()));

@@ -128,6 +128,8 @@ pub enum Event {
         /// The request.
         request: Request,
     },
+    /// A reload changed the settings. The replica and the seed stay.
+    Settings(Settings),
     /// The process ends: what it holds is passed on.
     Bye,
 }
@@ -280,6 +282,10 @@ impl Machine {
             Event::Unreserve(limit) => self.rates.unreserve(limit),
             Event::GateClosed { place, wait } => close_gate(io, place, wait),
             Event::Request { id, request } => self.logins.request(io, id, request),
+            Event::Settings(settings) => {
+                io.link.settings = settings;
+                self.permits.configure(settings);
+            }
             Event::Bye => {
                 self.ends = true;
                 self.permits.bye(io);

@@ -4,7 +4,10 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::{Report, secret, store_url};
+use crate::config::SecretSource;
 use crate::config::fleet::{Fleet, FleetSecrets, FleetStore, Sentinels, StoreAddress, StoreTls};
 use crate::config::raw::{RawFleet, RawFleetTls, RawInsecure};
 use crate::config::value::{Checked, Leaf, shown};
@@ -57,9 +60,6 @@ pub(super) fn check_fleet(
             let problem = "missing: the number of replicas";
             report.invalid(&fleet.replicas, problem, REPLICAS);
         }
-    } else {
-        let problem = "not built yet: leave it out, and set fleet.replicas";
-        report.add(&fleet.url.path, problem);
     }
     CheckedFleet {
         live: Some(Fleet {
@@ -268,20 +268,30 @@ fn check_secrets(fleet: &RawFleet, report: &mut Report<'_>) -> Option<FleetSecre
     let password = check(&fleet.password, Some("fleet_password"), PASSWORD);
     let key = check(&fleet.key, Some("fleet_key"), KEY);
     let key_previous = check(&fleet.key_previous, Some("fleet_key_previous"), KEY);
-    for (leaf, source) in [(&fleet.key, &key), (&fleet.key_previous, &key_previous)] {
-        if let Some(source) = source {
-            secret::check_key(leaf, source, KEY, report);
-        }
-    }
     if has_url && key.is_none() {
         let purpose = "the key that seals what replicas share, the same on each";
         report.require(&fleet.key, purpose, KEY);
     }
+    let key = key.and_then(|source| followed_key(&fleet.key, &source, report));
+    let key_previous =
+        key_previous.and_then(|source| followed_key(&fleet.key_previous, &source, report));
     Some(FleetSecrets {
         password,
         key: key?,
         key_previous,
     })
+}
+
+/// Reads a key. A change of its file reloads the configuration.
+fn followed_key(
+    leaf: &Leaf,
+    source: &SecretSource,
+    report: &mut Report<'_>,
+) -> Option<SecretString> {
+    if let Some(path) = source.path() {
+        report.add_file(leaf, path);
+    }
+    secret::check_key(leaf, source, KEY, report)
 }
 
 impl StoreUrl {

@@ -87,6 +87,10 @@ impl Permits {
         }
     }
 
+    pub(super) fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     pub(super) fn tickets(&self) -> (usize, usize) {
         (self.held.len(), self.waiting.len())
     }

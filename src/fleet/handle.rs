@@ -1,0 +1,220 @@
+//! The handle of the fleet for all threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use fleet_protocol::machine::{Request, Settings};
+use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
+use rustls::RootCertStore;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::changes::Changes;
+use super::dial::Address;
+use super::keys::FleetKeys;
+use super::link::{Link, LinkStatus, Route, Setup, Store};
+use super::requests::{Requests, Response};
+use super::target::{Target, TlsFiles};
+use crate::config::{self, FleetStore, StoreAddress, UpstreamSettings};
+use crate::system::sealing::ShortSecret;
+
+/// Events that await processing. Beyond it a gated request is rejected and a hint is dropped.
+const MAX_EVENTS: usize = 1 << 16;
+/// Maximum time to open a connection to the store.
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the fleet's settings are taken from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The store, as at start.
+    pub store: &'a FleetStore,
+    pub fleet: &'a config::Fleet,
+    pub upstream: &'a UpstreamSettings,
+    /// The roots of `[upstream]`.
+    pub roots: &'a Arc<RootCertStore>,
+}
+
+/// A fleet that shares a store, for all threads. No function blocks.
+pub struct Fleet {
+    store: FleetStore,
+    replica: Replica,
+    keys: ArcSwap<FleetKeys>,
+    events: mpsc::Sender<Event>,
+    setup: watch::Sender<Setup>,
+    status: watch::Receiver<LinkStatus>,
+    requests: Requests,
+    changes: Changes,
+}
+
+impl Fleet {
+    /// Creates a fleet and its link, which must run.
+    ///
+    /// # Errors
+    /// If a key is too short.
+    pub(super) fn new(
+        source: Source<'_>,
+    ) -> Result<(Arc<Self>, Link, mpsc::Receiver<Event>), ShortSecret> {
+        let replica = Replica(fastrand::u32(..));
+        let keys = source.keys()?;
+        let (setup, setups) = watch::channel(source.setup(replica, &keys));
+        let (events, receiver) = mpsc::channel(MAX_EVENTS);
+        let link = Link::new(setups);
+        let fleet = Self {
+            store: source.store.clone(),
+            replica,
+            keys: ArcSwap::from_pointee(keys),
+            events,
+            setup,
+            status: link.status(),
+            requests: Requests::default(),
+            changes: Changes::default(),
+        };
+        Ok((Arc::new(fleet), link, receiver))
+    }
+
+    /// Applies reloaded settings. The password applies from the next connection on.
+    pub fn configure(
+        &self,
+        fleet: &config::Fleet,
+        upstream: &UpstreamSettings,
+        roots: &Arc<RootCertStore>,
+    ) {
+        let source = Source {
+            store: &self.store,
+            fleet,
+            upstream,
+            roots,
+        };
+        // The check of the configuration rejects short keys.
+        let Ok(keys) = source.keys() else { return };
+        self.setup.send_replace(source.setup(self.replica, &keys));
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// Returns `true` if logins and tokens are shared.
+    pub fn shares_tokens(&self) -> bool {
+        self.store.tokens
+    }
+
+    /// Returns `true` if permits, rate limits and gates are shared.
+    pub fn shares_limits(&self) -> bool {
+        self.store.limits
+    }
+
+    /// Returns the number of this process in the store.
+    pub fn replica(&self) -> Replica {
+        self.replica
+    }
+
+    /// Returns the names and seals of the present key. A reload may replace it.
+    pub fn keys(&self) -> Guard<Arc<FleetKeys>> {
+        self.keys.load()
+    }
+
+    /// Returns the state of the link.
+    pub fn status(&self) -> watch::Receiver<LinkStatus> {
+        self.status.clone()
+    }
+
+    /// Follows changes of the token, verdict or lock of an identity. A notification may be
+    /// spurious: after each connection one is due, since pushes may have been missed.
+    pub fn token_changes(&self, identity: Name) -> watch::Receiver<()> {
+        self.changes.follow(identity)
+    }
+
+    /// Sends a request to the store and returns its response; `None` without a store.
+    pub async fn request(&self, request: Request) -> Option<Response> {
+        let (id, response) = self.requests.add()?;
+        if self
+            .events
+            .try_send(Event::Request { id, request })
+            .is_err()
+        {
+            self.requests.finish(id, None);
+        }
+        // The link responds before; its thread may have ended.
+        timeout(self.store.lease, response).await.ok()?.ok()?
+    }
+
+    /// Passes on what this replica holds, and ends the link.
+    pub(super) async fn bye(&self) {
+        let _ = self.events.send(Event::Bye).await;
+    }
+
+    /// Processes an output of the link. Returns an event that is due because of it.
+    pub(super) fn publish(&self, output: Output) -> Option<Event> {
+        match output {
+            Output::Response { id, body, now } => {
+                self.requests
+                    .finish(id, body.map(|body| Response { body, now }));
+            }
+            Output::TokenChanged(identity) => self.changes.notify(identity),
+            Output::State(State::Joined) => self.changes.notify_all(),
+            _ => {}
+        }
+        None
+    }
+}
+
+impl Source<'_> {
+    fn keys(&self) -> Result<FleetKeys, ShortSecret> {
+        let secrets = self.fleet.secrets.as_ref().ok_or(ShortSecret)?;
+        FleetKeys::new(
+            &self.store.name,
+            &secrets.key,
+            secrets.key_previous.as_ref(),
+        )
+    }
+
+    fn setup(&self, replica: Replica, keys: &FleetKeys) -> Setup {
+        Setup {
+            store: self.link_store(),
+            settings: Settings {
+                timing: Timing {
+                    lease: self.store.lease,
+                    timeout: self.fleet.timeout,
+                },
+                replica,
+                key: keys.fingerprint(),
+                replicas: self.fleet.replicas.map_or(0, Into::into),
+                seed: replica.0.into(),
+            },
+        }
+    }
+
+    fn link_store(&self) -> Store {
+        let store = self.store;
+        let tls = store.tls.clone().map(|files| TlsFiles {
+            roots: Arc::clone(self.roots),
+            files,
+        });
+        let secrets = self.fleet.secrets.as_ref();
+        let target = Target {
+            tls,
+            user: store.user.clone(),
+            password: secrets.and_then(|secrets| secrets.password.clone()),
+            database: store.database,
+            timeout: self.upstream.connect_timeout.min(MAX_CONNECT_TIMEOUT),
+        };
+        let route = match (&store.sentinels, &store.address) {
+            (Some(sentinels), _) => Route::Sentinels {
+                addresses: sentinels.addresses.clone(),
+                master: sentinels.master.clone(),
+                target: Target {
+                    user: None,
+                    password: sentinels.password.clone(),
+                    database: 0,
+                    ..target.clone()
+                },
+            },
+            (None, StoreAddress::Tcp(address)) => Route::Direct(Address::Tcp(address.clone())),
+            (None, StoreAddress::Unix(path)) => Route::Direct(Address::Unix(path.clone())),
+        };
+        Store {
+            route,
+            target,
+            keys: Keys::new(&store.name),
+        }
+    }
+}
