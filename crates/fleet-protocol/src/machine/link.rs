@@ -7,7 +7,7 @@ use super::request::{Request, RequestId};
 use super::{CommandId, Output, Settings, State};
 use crate::command::{Command, RunId};
 use crate::name::{Name, Ticket};
-use crate::reply::{BeatReply, Reply};
+use crate::reply::{BeatReply, Body, Reply};
 use crate::time::{StoreClock, StoreTime, Time};
 
 /// The use of a reply.
@@ -63,7 +63,7 @@ pub(super) struct Link {
     suspect_from: Option<u64>,
     clock: StoreClock,
     pub(super) run: Option<RunId>,
-    /// When the last command with a reply was sent.
+    /// When the last command that may have extended a permit was sent.
     contact: Time,
     next_beat: Time,
     /// The number of replicas that the store last counted.
@@ -185,7 +185,11 @@ impl Link {
     /// Returns what is to be done with a reply; `None` for a command of an earlier connection.
     pub(super) fn replied(&mut self, now: Time, id: CommandId, reply: &Reply) -> Option<Purpose> {
         let InFlight { sent, purpose } = self.in_flight.remove(&id.0)?;
-        self.contact = self.contact.max(sent);
+        // A store that executes only some commands while this replica joins is as good as none.
+        let extends = matches!(purpose, Purpose::Beat) && !matches!(reply.body, Body::Late);
+        if extends || self.is_joined() {
+            self.contact = self.contact.max(sent);
+        }
         if let Some(store) = reply.now {
             self.clock = StoreClock::new(store, now);
         }

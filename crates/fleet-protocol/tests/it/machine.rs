@@ -150,6 +150,15 @@ fn granted(out: &[Output]) -> Vec<(PermitId, State)> {
     out.iter().filter_map(grant).collect()
 }
 
+/// Returns the states that were published.
+fn states(out: &[Output]) -> Vec<State> {
+    let state = |output: &Output| match output {
+        Output::State(state) => Some(*state),
+        _ => None,
+    };
+    out.iter().filter_map(state).collect()
+}
+
 fn beats(out: &[Output]) -> Vec<&Beat> {
     let mut beats = Vec::new();
     for output in out {
@@ -488,4 +497,23 @@ fn many_tickets_are_divided_among_heartbeats() {
     let sent = replay.connect();
     assert_eq!(beats(&sent).len(), 4);
     assert_eq!(replay.reply_all(&sent), [Output::State(State::Joined)]);
+}
+
+#[test]
+fn store_that_rejects_heartbeats_leaves_the_replica_alone_after_a_lease() {
+    let mut replay = Replay::joined();
+    replay.handle(Event::Disconnected);
+    let mut published = Vec::new();
+    for _ in 0..6 {
+        for output in replay.connect() {
+            if let Output::Send { id, command } = output
+                && command == Command::Gates
+            {
+                replay.reply(id, Body::Gates(Vec::new()));
+            }
+        }
+        published.extend(replay.handle(Event::Disconnected));
+        published.extend(replay.advance(1000));
+    }
+    assert_eq!(states(&published), [State::Alone]);
 }
