@@ -59,7 +59,7 @@ lint-files:
 # Check the chart, manifests, compose file and unit (needs helm, kubectl, kubernetes-validate, docker and systemd)
 lint-deploy: lint-chart
     kubectl kustomize deploy/kubernetes | kubernetes-validate --strict -
-    cd deploy && docker compose config --quiet && docker compose --profile trial config --quiet
+    cd deploy && docker compose config --quiet && docker compose --profile trial --profile fleet config --quiet
     systemd-analyze security --offline=true --threshold=15 --no-pager deploy/systemd/citrix-auth-proxy.service
 
 # Check the chart with minimal and with full values (needs helm and kubernetes-validate)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use citrix_auth_proxy::config;
 use serde_json::Value;
 
 const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yaml");
@@ -11,6 +12,10 @@ const DASHBOARD: &str = include_str!("../../deploy/grafana/dashboard.json");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const CHART_VALUES: &str = include_str!("../../deploy/helm/citrix-auth-proxy/values.yaml");
 const DEPLOYMENT: &str = include_str!("../../deploy/kubernetes/deployment.yaml");
+const CHART_DEPLOYMENT: &str =
+    include_str!("../../deploy/helm/citrix-auth-proxy/templates/deployment.yaml");
+const COMPOSE: &str = include_str!("../../deploy/compose.yaml");
+const FLEET_COMPONENT: &str = include_str!("../../deploy/kubernetes/fleet/kustomization.yaml");
 const RUNBOOKS: &str = include_str!("../../docs/runbooks.md");
 
 const PREFIX: &str = "citrix_auth_proxy_";
@@ -161,5 +166,38 @@ fn memory_limits_are_enough_for_the_permitted_connections() {
             needed <= memory * 1024,
             "{name}: {connections} in {memory} MiB"
         );
+    }
+}
+
+/// Variables of the gateway that a text names.
+fn variables(text: &str) -> Vec<&str> {
+    let starts = text.match_indices("CITRIX_AUTH_PROXY_");
+    let variable = |at: usize| {
+        let rest = &text[at..];
+        let is_part =
+            |next: char| next.is_ascii_uppercase() || next.is_ascii_digit() || next == '_';
+        let end = rest.find(|next: char| !is_part(next));
+        &rest[..end.unwrap_or(rest.len())]
+    };
+    starts.map(|(at, _)| variable(at)).collect()
+}
+
+#[test]
+fn variables_in_deployment_files_are_configuration_keys() {
+    for (file, text) in [
+        ("chart", CHART_DEPLOYMENT),
+        ("kustomize", DEPLOYMENT),
+        ("kustomize with a store", FLEET_COMPONENT),
+        ("compose", COMPOSE),
+    ] {
+        let variables = variables(text);
+        assert!(!variables.is_empty(), "{file}");
+        for name in variables {
+            let named = [(name.to_owned(), "1".to_owned())];
+            let problems = config::from_toml("", named).err().unwrap_or_default();
+            let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            let unknown = texts.iter().any(|text| text.contains("unknown"));
+            assert!(!unknown, "{file}: {name}: {texts:?}");
+        }
     }
 }

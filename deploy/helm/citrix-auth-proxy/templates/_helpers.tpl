@@ -48,9 +48,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int }}
 {{- end }}
 
-{{/* Whether the chart sets fleet.replicas: "true", or nothing. */}}
+{{/*
+Whether the chart sets fleet.replicas: "true", or nothing. With a store it holds while the store is away; an autoscaled
+number is then the one that the store counted last.
+*/}}
 {{- define "gateway.setsReplicas" -}}
-{{- if and (gt (include "gateway.replicas" . | int) 1) (not (regexMatch "(?m)^\\s*\\[fleet\\]" .Values.config)) }}true{{ end }}
+{{- $configured := regexMatch "(?m)^\\s*\\[fleet\\]" .Values.config }}
+{{- $counted := and .Values.fleet.url .Values.autoscaling.enabled }}
+{{- if and (gt (include "gateway.replicas" . | int) 1) (not (or $configured $counted)) }}true{{ end }}
+{{- end }}
+
+{{/* The ports of the store and its sentinels, separated by spaces. */}}
+{{- define "gateway.storePorts" -}}
+{{- $ports := list }}
+{{- if hasPrefix "redis" .Values.fleet.url }}
+{{- if not (hasPrefix "redis+unix:" .Values.fleet.url) }}
+{{- $authority := regexReplaceAll "^[^:]+://([^@/]*@)?([^/]*).*$" .Values.fleet.url "${2}" }}
+{{- $ports = append $ports (regexFind ":[0-9]+$" $authority | trimPrefix ":" | default "6379") }}
+{{- end }}
+{{- range .Values.fleet.sentinels }}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "26379") }}
+{{- end }}
+{{- end }}
+{{- $ports | uniq | join " " }}
 {{- end }}
 
 {{/* Fails with all missing or contradicting values at once, as the gateway does for its configuration. */}}
@@ -71,6 +91,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- if and .Values.tls.clientCaKey (not .Values.tls.existingSecret) }}
 {{- $missing = append $missing "tls.existingSecret, required by tls.clientCaKey" }}
+{{- end }}
+{{- $fleet := .Values.fleet }}
+{{- if not $fleet.url }}
+{{- if or $fleet.existingSecret $fleet.sentinels $fleet.tls.existingSecret }}
+{{- $missing = append $missing "fleet.url, required by other values of fleet" }}
+{{- end }}
+{{- else if and $fleet.tls.existingSecret (not (hasPrefix "rediss:" $fleet.url)) }}
+{{- $missing = append $missing "fleet.url: must begin with rediss:// with fleet.tls.existingSecret" }}
+{{- end }}
+{{- if and $fleet.tls.clientCertificate (not $fleet.tls.existingSecret) }}
+{{- $missing = append $missing "fleet.tls.existingSecret, required by fleet.tls.clientCertificate" }}
+{{- end }}
+{{- if and $fleet.sentinels (not $fleet.sentinelMaster) }}
+{{- $missing = append $missing "fleet.sentinelMaster, required by fleet.sentinels" }}
 {{- end }}
 {{- if $missing }}
 {{- fail (printf "\n\nmissing or invalid values:\n  - %s\n" (join "\n  - " $missing)) }}
