@@ -2,11 +2,12 @@ local function is_alive(replica)
   local limit = tonumber(redis.call('ZSCORE', reps, replica))
   return limit and limit > now and limit <= now + lease
 end
--- Drops expired holders, then gives free permits to the waiting tickets with the lowest tags.
+-- Drops holders that expired, or that only a clock set back keeps, then gives free permits to the
+-- waiting tickets with the lowest tags.
 local function pump(h, w, v, at_once)
   if in_grace then return end
   redis.call('ZREMRANGEBYSCORE', h, '-inf', now)
-  redis.call('ZREMRANGEBYSCORE', h, '(' .. (now + 2 * lease), '+inf')
+  redis.call('ZREMRANGEBYSCORE', h, '(' .. (now + lease + silence), '+inf')
   local free = at_once - redis.call('ZCARD', h)
   while free > 0 do
     local first = redis.call('ZRANGE', w, 0, 0, 'WITHSCORES')

@@ -1,6 +1,7 @@
 //! Queues: one ticket for each caller with waiting requests, and the permits in use.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 
 use super::link::{Io, Purpose};
 use super::{Output, PermitId, Settings, State};
@@ -367,7 +368,7 @@ impl Permits {
 
     /// Continues with the store: reports what ended without it, and enters what waits.
     pub(super) fn joined(&mut self, io: &mut Io<'_>) {
-        for leave in std::mem::take(&mut self.ended) {
+        for leave in mem::take(&mut self.ended) {
             self.leave(io, leave);
         }
         self.spaced.clear();
@@ -375,10 +376,16 @@ impl Permits {
         self.enter_all(io);
     }
 
-    /// Continues without the store. Tickets that wait in it are void: the store has dropped them,
-    /// as this replica was not heard.
+    /// Continues without the store. Tickets that wait in it are void, and are left when the replica
+    /// joins again: a store that was out of reach may still have them.
     pub(super) fn become_alone(&mut self, io: &mut Io<'_>) {
-        self.waiting.clear();
+        for (name, caller) in mem::take(&mut self.waiting).into_values() {
+            let queue = self.queues.get(&name);
+            let ticket = queue.and_then(|queue| queue.callers.get(&caller).copied().flatten());
+            if let Some((queue, ticket)) = queue.zip(ticket) {
+                self.leave(io, queue.leave(name, ticket, caller));
+            }
+        }
         let names: Vec<Name> = self.queues.keys().copied().collect();
         for name in names {
             if let Some(queue) = self.queues.get_mut(&name) {

@@ -336,6 +336,20 @@ fn replica_acts_alone_after_a_lease_without_contact() {
 }
 
 #[test]
+fn ticket_of_a_replica_that_acted_alone_is_left_when_it_joins() {
+    let mut replay = Replay::joined();
+    let (id, waits) = entered(&replay.want(CALLER));
+    replay.reply(id, Body::Wait);
+    replay.handle(Event::Disconnected);
+    // Served without the store, which may have kept the ticket.
+    let permit = granted(&replay.advance(5000))[0].0;
+    replay.handle(Event::Released(permit));
+    let out = replay.join();
+    assert_eq!(out[0], Output::State(State::Joined));
+    assert_eq!(left(&out[1..]), waits);
+}
+
+#[test]
 fn permits_alone_are_spaced_by_the_number_of_replicas() {
     let mut replay = Replay::new();
     replay.want(CALLER);
