@@ -1,6 +1,5 @@
-//! The scripts once more, in Rust: what the store is expected to do. Keys do not expire.
+//! The scripts once more, in Rust: what the store is expected to do.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -19,6 +18,8 @@ pub type Sent = (Option<Replica>, Push);
 #[derive(Clone, Debug)]
 pub struct Model {
     timing: Timing,
+    /// Whether values expire by the time of commands.
+    expires: bool,
     pub last: u64,
     pub grace_end: u64,
     pub run: Option<RunId>,
@@ -27,15 +28,40 @@ pub struct Model {
     pub queues: BTreeMap<Name, Queue>,
     rates: BTreeMap<Name, u64>,
     gates: BTreeMap<Name, u64>,
-    locks: BTreeMap<Name, LockName>,
-    forced: BTreeSet<Name>,
+    locks: Expiring<Name, LockName>,
+    forced: Expiring<Name, ()>,
     throttled: BTreeMap<Name, u64>,
-    rejected: BTreeMap<(Name, Name), Vec<u8>>,
-    facts: BTreeMap<Fact, Vec<u8>>,
+    rejected: Expiring<(Name, Name), Vec<u8>>,
+    facts: Expiring<Fact, Vec<u8>>,
     // Of the current command.
     now: u64,
     in_grace: bool,
     pushes: Vec<Sent>,
+}
+
+/// Values that expire.
+#[derive(Clone, Debug)]
+struct Expiring<K, V>(BTreeMap<K, (V, u64)>);
+
+impl<K, V> Default for Expiring<K, V> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord, V> Expiring<K, V> {
+    fn get(&self, now: u64, key: &K) -> Option<&V> {
+        let (value, until) = self.0.get(key)?;
+        (*until > now).then_some(value)
+    }
+
+    fn set(&mut self, now: u64, key: K, value: V, lifetime: Duration) {
+        self.0.insert(key, (value, now + millis(lifetime).max(1)));
+    }
+
+    fn remove(&mut self, key: &K) {
+        self.0.remove(key);
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -65,6 +91,7 @@ impl Model {
     pub fn new(timing: Timing) -> Self {
         Self {
             timing,
+            expires: true,
             last: 0,
             grace_end: 0,
             run: None,
@@ -73,14 +100,23 @@ impl Model {
             queues: BTreeMap::new(),
             rates: BTreeMap::new(),
             gates: BTreeMap::new(),
-            locks: BTreeMap::new(),
-            forced: BTreeSet::new(),
+            locks: Expiring::default(),
+            forced: Expiring::default(),
             throttled: BTreeMap::new(),
-            rejected: BTreeMap::new(),
-            facts: BTreeMap::new(),
+            rejected: Expiring::default(),
+            facts: Expiring::default(),
             now: 0,
             in_grace: false,
             pushes: Vec::new(),
+        }
+    }
+
+    /// Returns an empty store whose values do not expire: a server does not know the time of
+    /// commands.
+    pub fn without_expiry(timing: Timing) -> Self {
+        Self {
+            expires: false,
+            ..Self::new(timing)
         }
     }
 
@@ -102,19 +138,28 @@ impl Model {
             Command::Login(login) => self.login(login),
             Command::Finish(finish) => self.finish(finish),
             Command::Members(members) => self.members(members),
-            Command::Get(fact) => Body::Value(self.facts.get(fact).cloned()),
+            Command::Get(fact) => Body::Value(self.facts.get(self.expiry(), fact).cloned()),
             Command::Set(set) => {
-                self.facts.insert(set.fact, set.value.clone());
+                let value = set.value.clone();
+                self.facts.set(self.now, set.fact, value, set.lifetime);
                 Body::Written(true)
             }
             Command::Mark(mark) => {
-                let absent = !self.facts.contains_key(&mark.fact);
-                self.facts.entry(mark.fact).or_insert_with(|| b"1".to_vec());
+                let absent = self.facts.get(self.expiry(), &mark.fact).is_none();
+                if absent {
+                    let value = b"1".to_vec();
+                    self.facts.set(self.now, mark.fact, value, mark.lifetime);
+                }
                 Body::Written(absent)
             }
         };
         let now = (!plain).then_some(StoreTime(self.now));
         (Reply { now, body }, std::mem::take(&mut self.pushes))
+    }
+
+    /// Returns the time until which values have expired.
+    fn expiry(&self) -> u64 {
+        if self.expires { self.now } else { 0 }
     }
 
     fn lease(&self) -> u64 {
@@ -139,15 +184,14 @@ impl Model {
 
     fn pump(&mut self, name: Name, at_once: u32) {
         let (now, lease) = (self.now, self.lease());
+        let latest = now + lease + millis(self.timing.silence());
         if self.in_grace {
             return;
         }
         let Some(queue) = self.queues.get_mut(&name) else {
             return;
         };
-        queue
-            .holders
-            .retain(|_, end| *end > now && *end <= now + 2 * lease);
+        queue.holders.retain(|_, end| *end > now && *end <= latest);
         while queue.holders.len() < at_once as usize {
             let Some((tag, ticket)) = queue.waiting.pop_first() else {
                 return;
@@ -362,40 +406,51 @@ impl Model {
         let throttled = opens > self.now && opens <= self.now + millis(MAX_LOGIN_WAIT);
         let outcome = if throttled {
             LoginOutcome::Throttled(Duration::from_millis(opens - self.now))
-        } else if let Some(verdict) = self.rejected.get(&(identity, login.secret)) {
+        } else if let Some(verdict) = self.rejected.get(self.expiry(), &(identity, login.secret)) {
             LoginOutcome::Rejected(verdict.clone())
-        } else if login.forced.is_some() && self.forced.contains(&identity) {
+        } else if login.forced.is_some() && self.forced.get(self.expiry(), &identity).is_some() {
             LoginOutcome::Recent
-        } else if let Entry::Vacant(lock) = self.locks.entry(identity) {
-            lock.insert(login.lock);
-            if login.forced.is_some() {
-                self.forced.insert(identity);
+        } else if self.locks.get(self.expiry(), &identity).is_none() {
+            self.locks
+                .set(self.now, identity, login.lock, login.lifetime);
+            if let Some(interval) = login.forced {
+                self.forced.set(self.now, identity, (), interval);
             }
             LoginOutcome::Mine
         } else {
             LoginOutcome::Held
         };
-        let token = self.facts.get(&Fact::Token(identity)).cloned();
+        let token = self
+            .facts
+            .get(self.expiry(), &Fact::Token(identity))
+            .cloned();
         Body::Login { outcome, token }
     }
 
     fn finish(&mut self, finish: &Finish) -> Body {
         let identity = finish.identity;
-        if self
-            .locks
-            .get(&identity)
-            .is_some_and(|lock| *lock != finish.lock)
-        {
+        let lock = self.locks.get(self.expiry(), &identity);
+        if lock.is_some_and(|lock| *lock != finish.lock) {
             return Body::Overtaken;
         }
         self.locks.remove(&identity);
         match &finish.result {
-            LoginResult::Token { record, secret, .. } => {
-                self.facts.insert(Fact::Token(identity), record.clone());
+            LoginResult::Token {
+                record,
+                secret,
+                lifetime,
+            } => {
+                let (fact, record) = (Fact::Token(identity), record.clone());
+                self.facts.set(self.now, fact, record, *lifetime);
                 self.rejected.remove(&(identity, *secret));
             }
-            LoginResult::Rejected { secret, record, .. } => {
-                self.rejected.insert((identity, *secret), record.clone());
+            LoginResult::Rejected {
+                secret,
+                record,
+                lifetime,
+            } => {
+                let key = (identity, *secret);
+                self.rejected.set(self.now, key, record.clone(), *lifetime);
             }
             LoginResult::Throttled { wait } => {
                 let wait = millis(*wait).clamp(1, millis(MAX_LOGIN_WAIT));

@@ -6,6 +6,7 @@ mod world;
 
 use std::time::Duration;
 
+use self::citrix::PER_SECOND;
 use self::world::{Fault, Scenario, World};
 
 const QUIET: Scenario = Scenario {
@@ -15,6 +16,10 @@ const QUIET: Scenario = Scenario {
     pollers: 20,
     query: Duration::from_millis(200),
     length: Duration::from_secs(30),
+    rates: 0,
+    rate_callers: 0,
+    identities: 0,
+    token_lifetime: Duration::from_secs(60),
     lost_pushes: 0.0,
     faults: &[],
     fault_interval: Duration::from_secs(10),
@@ -42,6 +47,7 @@ const FAULTS: &[Fault] = &[
     Fault::CutOff(Duration::from_secs(12)),
     Fault::Kill,
     Fault::Drain,
+    Fault::Revoke,
 ];
 
 #[test]
@@ -67,6 +73,59 @@ fn all_pushes_lost_delays_each_permit_by_a_heartbeat_at_most() {
 }
 
 #[test]
+fn rate_is_used_up_and_not_exceeded_by_many_replicas() {
+    let mut world = World::new(Scenario {
+        machines: 20,
+        pollers: 0,
+        rates: 3,
+        rate_callers: 40,
+        length: Duration::from_secs(60),
+        ..QUIET
+    });
+    let report = world.run();
+    // Callers begin within 5 s.
+    let least = 3 * 55 * PER_SECOND as usize;
+    assert!(report.sent >= least, "{report:?}");
+    assert_eq!(
+        (report.timeouts, report.never, report.sent_alone),
+        (0, 0, 0)
+    );
+    // The variation of delays.
+    assert!(report.excess <= Duration::from_millis(300), "{report:?}");
+}
+
+#[test]
+fn replicas_log_in_once_for_each_lifetime_and_once_after_a_revocation() {
+    let scenario = Scenario {
+        machines: 50,
+        pollers: 0,
+        identities: 4,
+        length: Duration::from_secs(300),
+        ..QUIET
+    };
+    let report = World::new(scenario).run();
+    assert_eq!(report.logins_excused, 0, "{report:?}");
+    // A login each 36.5 s at the earliest.
+    assert!((4 * 8..=4 * 9).contains(&report.logins), "{report:?}");
+    let scheduled = report.logins;
+    let report = World::new(Scenario {
+        faults: &[Fault::Revoke],
+        fault_interval: Duration::from_secs(20),
+        ..scenario
+    })
+    .run();
+    assert!(report.logins_excused > 5, "{report:?}");
+    assert!(
+        report.logins <= scheduled + report.logins_excused,
+        "{report:?}"
+    );
+    assert!(
+        report.longest_without_token <= Duration::from_secs(2),
+        "{report:?}"
+    );
+}
+
+#[test]
 fn each_fault_alone_keeps_the_invariants() {
     for fault in FAULTS {
         for seed in 1..=4 {
@@ -76,14 +135,18 @@ fn each_fault_alone_keeps_the_invariants() {
                 queues: 3,
                 pollers: 24,
                 query: Duration::from_millis(700),
-                length: Duration::from_secs(40),
+                length: Duration::from_secs(50),
+                rates: 2,
+                rate_callers: 12,
+                identities: 5,
+                token_lifetime: Duration::from_secs(30),
                 lost_pushes: 0.01,
                 faults: std::slice::from_ref(fault),
                 fault_interval: Duration::from_secs(13),
             });
             let report = world.run();
-            let bad = (report.timeouts, report.lost);
-            assert_eq!(bad, (0, 0), "{fault:?} {report:?}");
+            let bad = (report.timeouts, report.never, report.lost);
+            assert_eq!(bad, (0, 0, 0), "{fault:?} {report:?}");
         }
     }
 }
@@ -97,7 +160,11 @@ fn faults_at_the_same_time_keep_the_invariants() {
             queues: 8,
             pollers: 60,
             query: Duration::from_millis(500),
-            length: Duration::from_secs(120),
+            length: Duration::from_secs(180),
+            rates: 4,
+            rate_callers: 20,
+            identities: 10,
+            token_lifetime: Duration::from_secs(30),
             lost_pushes: 0.05,
             faults: FAULTS,
             fault_interval: Duration::from_secs(4),
@@ -106,22 +173,44 @@ fn faults_at_the_same_time_keep_the_invariants() {
     }
 }
 
-/// Two runs of two minutes, the second with faults: `cargo test --release -p fleet-protocol -- --ignored --nocapture`.
+/// All queues and rates saturated, with and without faults, then an hour of logins alone.
+/// `cargo test --release -p fleet-protocol -- --ignored --nocapture`
 #[test]
 #[ignore = "large; run in a release build"]
 fn thousand_replicas_and_thousand_customers_keep_the_invariants() {
-    for (seed, faults) in [(1, &[][..]), (2, FAULTS)] {
-        let mut world = World::new(Scenario {
-            seed,
-            machines: 1000,
-            queues: 1000,
-            pollers: 10_000,
-            query: Duration::from_secs(1),
-            length: Duration::from_secs(120),
-            lost_pushes: 0.01,
-            faults,
-            fault_interval: Duration::from_secs(8),
-        });
-        eprintln!("{:?}", world.run());
+    let saturated = Scenario {
+        machines: 1000,
+        queues: 1000,
+        pollers: 10_000,
+        query: Duration::from_secs(1),
+        length: Duration::from_secs(120),
+        rates: 1000,
+        rate_callers: 100,
+        identities: 1000,
+        token_lifetime: Duration::from_hours(1),
+        lost_pushes: 0.01,
+        fault_interval: Duration::from_secs(8),
+        ..QUIET
+    };
+    let logins = Scenario {
+        pollers: 0,
+        rates: 0,
+        length: Duration::from_hours(2),
+        ..saturated
+    };
+    for (name, scenario) in [
+        ("saturated", saturated),
+        (
+            "saturated, faults",
+            Scenario {
+                faults: FAULTS,
+                ..saturated
+            },
+        ),
+        ("logins", logins),
+    ] {
+        let report = World::new(scenario).run();
+        let seconds = scenario.length.as_secs();
+        eprintln!("{name}, {seconds} s: {report:#?}");
     }
 }

@@ -268,7 +268,7 @@ impl Sequence {
 fn compare(store: &mut Store, steps: &[(i64, Step)]) -> Result<(), TestCaseError> {
     store.client.call(&["FLUSHALL"]).unwrap();
     let began = server_time(&mut store.client);
-    let mut model = Model::new(TIMING);
+    let mut model = Model::without_expiry(TIMING);
     let mut sequence = Sequence {
         micros: START,
         ..Sequence::default()
@@ -282,7 +282,7 @@ fn compare(store: &mut Store, steps: &[(i64, Step)]) -> Result<(), TestCaseError
             log.push((command, actual, expected));
         } else {
             store.client.call(&["FLUSHALL"]).unwrap();
-            model = Model::new(TIMING);
+            model = Model::without_expiry(TIMING);
         }
     }
     // Keys expire by the server's clock, the first after a second.

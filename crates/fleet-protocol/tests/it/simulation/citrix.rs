@@ -1,7 +1,12 @@
-//! Citrix in the simulation: the requests in progress, and the first invariant.
+//! Citrix in the simulation: requests in progress, rates and logins, with the invariants that
+//! concern them.
+
+use std::time::Duration;
 
 use fleet_protocol::Name;
+use fleet_protocol::command::Rate;
 use fleet_protocol::machine::PermitId;
+use fleet_protocol::time::micros;
 
 /// Limit of every queue.
 pub const AT_ONCE: usize = 1;
@@ -67,4 +72,40 @@ impl Service {
     pub fn peak(&self) -> usize {
         self.peak
     }
+}
+
+/// Limit of every rate: 15 a second, as a replica alone admits them.
+pub const PER_SECOND: u32 = 15;
+
+/// Returns the rate of one of `replicas`, with a burst of its requests of one second.
+pub fn rate(replicas: u32, timeout: Duration) -> Rate {
+    let interval = Duration::from_secs(1) / PER_SECOND * replicas;
+    Rate {
+        interval,
+        burst: interval * (PER_SECOND / replicas).saturating_sub(1),
+        timeout,
+    }
+}
+
+/// The requests of one rate limit, as a bucket that fills by the rate.
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    next: u64,
+}
+
+impl Meter {
+    /// Admits a request; returns the time in microseconds by which it exceeds the burst.
+    pub fn admit(&mut self, now: u64, rate: &Rate) -> u64 {
+        let ahead = self.next.saturating_sub(now);
+        self.next = self.next.max(now) + micros(rate.interval);
+        ahead.saturating_sub(micros(rate.burst))
+    }
+}
+
+/// The logins of one identity.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    pub logins: usize,
+    /// When the token in the store was obtained; absent during a login and after a revocation.
+    pub obtained: Option<u64>,
 }

@@ -1,5 +1,7 @@
 //! The store in the simulation: the model with a clock and faults.
 
+use std::collections::BTreeMap;
+
 use fleet_protocol::command::{Command, RunId};
 use fleet_protocol::machine::CommandId;
 
@@ -35,10 +37,31 @@ pub struct Store {
     pub pending: Vec<Request>,
     /// Microseconds between the simulated time and its clock.
     pub clock: i64,
+    /// When that was changed.
+    pub clock_set: Option<u64>,
     pub run: u8,
     /// When data was last lost, or may have been: a failover, a set clock.
     pub loss: Option<u64>,
-    pub commands: usize,
+    /// Commands that ran, by kind.
+    pub commands: BTreeMap<&'static str, usize>,
+}
+
+/// Returns the kind of a command.
+pub fn kind(command: &Command) -> &'static str {
+    match command {
+        Command::Enter(_) => "enter",
+        Command::Leave(_) => "leave",
+        Command::Beat(_) => "beat",
+        Command::Bye(_) => "bye",
+        Command::Reserve(_) => "reserve",
+        Command::Close(_) => "close",
+        Command::Gates => "gates",
+        Command::Login(_) => "login",
+        Command::Finish(_) => "finish",
+        Command::Members(_) => "members",
+        Command::Get(_) => "get",
+        Command::Set(_) | Command::Mark(_) => "set",
+    }
 }
 
 impl Store {
@@ -48,14 +71,21 @@ impl Store {
             health: Health::Up,
             pending: Vec::new(),
             clock: 1_795_000_000_000_000,
+            clock_set: None,
             run: 1,
             loss: None,
-            commands: 0,
+            commands: BTreeMap::new(),
         }
     }
 
     pub fn time(&self, now: u64) -> u64 {
         now.saturating_add_signed(self.clock)
+    }
+
+    /// Sets the clock by a number of microseconds.
+    pub fn set_clock(&mut self, now: u64, by: i64) {
+        self.clock += by;
+        self.clock_set = Some(now);
     }
 
     pub fn run_id(&self) -> RunId {

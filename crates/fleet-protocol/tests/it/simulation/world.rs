@@ -2,7 +2,9 @@
 
 mod faults;
 mod load;
+mod logins;
 mod network;
+mod rates;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -12,6 +14,8 @@ use fleet_protocol::command::{Command, KeyFingerprint, QueueLimit};
 use fleet_protocol::machine::{PermitId, Settings};
 use fleet_protocol::{Event, Machine, Name, Output, Push, Replica, State, StoreTime, Time};
 
+use self::logins::Logins;
+use self::rates::Rates;
 use super::citrix::{AT_ONCE, Running, Service};
 use super::store::{Health, Request, Store};
 use crate::model::Model;
@@ -36,6 +40,12 @@ pub struct Scenario {
     /// Mean time of a request at Citrix.
     pub query: Duration,
     pub length: Duration,
+    /// Rate limits, with the number of callers of each that request again at once.
+    pub rates: usize,
+    pub rate_callers: usize,
+    /// Identities, each used by all machines, and the lifetime of their tokens.
+    pub identities: usize,
+    pub token_lifetime: Duration,
     /// Probability.
     pub lost_pushes: f64,
     /// Faults of which one at random happens in each interval.
@@ -68,6 +78,8 @@ pub enum Fault {
     Kill,
     /// The same, after a last message.
     Drain,
+    /// Citrix revokes the token of an identity.
+    Revoke,
 }
 
 /// The result of a run.
@@ -76,6 +88,19 @@ pub struct Report {
     pub permits: usize,
     pub alone: usize,
     pub commands: usize,
+    pub commands_by_kind: BTreeMap<&'static str, usize>,
+    /// Requests that were sent within a rate, and those that the store rejected at once because
+    /// they would have waited beyond their deadline.
+    pub sent: usize,
+    pub never: usize,
+    pub sent_alone: usize,
+    /// The longest time by which a request was ahead of the burst, those without a store included.
+    pub excess: Duration,
+    pub logins: usize,
+    /// Logins that lost data, an absent replica or a revocation explains.
+    pub logins_excused: usize,
+    /// The longest time for which a replica that had joined was without a token.
+    pub longest_without_token: Duration,
     pub pushes_missed: usize,
     pub lost: usize,
     pub peak: usize,
@@ -108,6 +133,8 @@ enum Happening {
     Exit(usize, u64),
     Resume(Health),
     Sweep,
+    Rate(rates::Happening),
+    Login(logins::Happening),
 }
 
 struct Entry {
@@ -150,6 +177,8 @@ struct Node {
     down: u64,
     paused_until: u64,
     cut_off_until: u64,
+    /// Its process ends; nothing more is served.
+    ends: bool,
     wake: Option<u64>,
     /// When a heartbeat of it last ran in the store.
     heard: u64,
@@ -182,6 +211,8 @@ pub struct World {
     by_replica: BTreeMap<Replica, usize>,
     pollers: Vec<Poller>,
     services: Vec<Service>,
+    rates: Rates,
+    logins: Logins,
     idle_since: Vec<Option<u64>>,
     last_fault: u64,
     report: Report,
@@ -197,6 +228,14 @@ fn queue_name(queue: usize) -> Name {
 
 fn caller_name(caller: usize) -> Name {
     Name((2_000_000 + caller as u128).to_be_bytes())
+}
+
+fn rate_name(limit: usize) -> Name {
+    Name((3_000_000 + limit as u128).to_be_bytes())
+}
+
+fn identity_name(identity: usize) -> Name {
+    Name((4_000_000 + identity as u128).to_be_bytes())
 }
 
 fn index_of(name: Name, base: u128) -> usize {
@@ -233,6 +272,8 @@ impl World {
             by_replica: BTreeMap::new(),
             pollers,
             services,
+            rates: Rates::new(&scenario),
+            logins: Logins::new(&scenario),
             idle_since: vec![None; scenario.queues],
             last_fault: 0,
             report: Report::default(),
@@ -242,7 +283,9 @@ impl World {
             world.nodes.push(node);
             world.schedule(index as u64, Happening::Connect(index, 0));
             world.wake(index);
+            world.start_logins(index);
         }
+        world.start_rates();
         for poller in 0..scenario.pollers {
             let start = world.random.u64(..SECOND);
             world.schedule(start, Happening::Poll(poller));
@@ -275,6 +318,7 @@ impl World {
             down: 0,
             paused_until: 0,
             cut_off_until: 0,
+            ends: false,
             wake: None,
             heard: self.now,
             waiting: BTreeMap::new(),
@@ -304,10 +348,13 @@ impl World {
             self.happen(happening);
         }
         let served = self.pollers.iter().map(|poller| poller.served);
-        self.report.least_served = served.clone().min().unwrap();
-        self.report.most_served = served.max().unwrap();
+        self.report.least_served = served.clone().min().unwrap_or(0);
+        self.report.most_served = served.max().unwrap_or(0);
         self.report.peak = self.services.iter().map(Service::peak).max().unwrap();
-        self.report.commands = self.store.commands;
+        self.report.commands = self.store.commands.values().sum();
+        self.report
+            .commands_by_kind
+            .clone_from(&self.store.commands);
         self.report.clone()
     }
 
@@ -359,12 +406,18 @@ impl World {
             }
             Happening::Resume(was) => self.resume(was),
             Happening::Sweep => self.sweep(),
+            Happening::Rate(happening) => self.happen_in_rates(happening),
+            Happening::Login(happening) => self.happen_in_logins(happening),
         }
     }
 
     /// Passes an event to a machine, after its pause.
     fn handle(&mut self, index: usize, event: Event) {
         let node = &mut self.nodes[index];
+        let is_load = matches!(event, Event::Reserve { .. } | Event::Request { .. });
+        if node.ends && is_load {
+            return;
+        }
         if node.paused_until > self.now {
             let (at, epoch) = (node.paused_until, node.epoch);
             let later = match (&event, node.connection) {
@@ -428,6 +481,9 @@ impl World {
             }
             Output::Lost(_) => self.report.lost += 1,
             Output::PushMissed => self.report.pushes_missed += 1,
+            Output::Reserved { limit, slot } => self.reserved(index, limit, slot),
+            Output::TokenChanged(identity) => self.token_changed(index, identity),
+            Output::Response { id, body, now } => self.responded(index, id, body, now),
             _ => {}
         }
     }

@@ -25,7 +25,8 @@ impl World {
                 self.store.run = self.store.run.wrapping_add(1);
                 let older = std::mem::replace(&mut self.replicated, Model::new(TIMING));
                 if matches!(fault, Fault::Failover(_)) {
-                    self.store.clock += self.random.i64(-5_000_000..5_000_000);
+                    let by = self.random.i64(-5_000_000..5_000_000);
+                    self.store.set_clock(now, by);
                     self.lose_data(older);
                 } else {
                     self.lose_data(Model::new(TIMING));
@@ -34,7 +35,7 @@ impl World {
                 (0..self.nodes.len()).for_each(|index| self.disconnect(index));
             }
             Fault::SetClock(seconds) => {
-                self.store.clock += seconds * 1_000_000;
+                self.store.set_clock(now, seconds * 1_000_000);
                 self.store.loss = Some(self.now);
             }
             Fault::Slow(delay) => self.slow = (self.now + 4 * SECOND, delay),
@@ -45,11 +46,13 @@ impl World {
                 self.disconnect(index);
             }
             Fault::Kill => self.replace(index),
+            Fault::Revoke => self.revoke(),
             Fault::Drain => {
                 self.services
                     .iter_mut()
                     .for_each(|service| service.abort(index));
                 self.handle(index, Event::Bye);
+                self.nodes[index].ends = true;
                 self.schedule(until(EXIT), Happening::Exit(index, self.nodes[index].epoch));
             }
             _ => {}
@@ -85,6 +88,8 @@ impl World {
         self.nodes[index] = self.new_node(index, epoch);
         self.schedule(self.now, Happening::Connect(index, epoch));
         self.wake(index);
+        self.restart_rates(index);
+        self.start_logins(index);
         for poller in 0..self.pollers.len() {
             if self.pollers[poller].machine == index {
                 self.pollers[poller].since = None;

@@ -1,6 +1,10 @@
 //! Connections, delays and the store.
 
+use fleet_protocol::command::LoginResult;
+use fleet_protocol::reply::Body;
+
 use super::*;
+use crate::simulation::store::kind;
 
 impl World {
     pub(super) fn delay(&mut self) -> u64 {
@@ -98,9 +102,18 @@ impl World {
         if matches!(request.command, Command::Beat(_)) {
             self.note_contact(index);
         }
-        self.store.commands += 1;
+        *self
+            .store
+            .commands
+            .entry(kind(&request.command))
+            .or_default() += 1;
         let at = self.store.time(self.now);
         let (reply, pushes) = self.store.model.run(at, &request.command);
+        if let (Command::Finish(finish), Body::Done) = (&request.command, &reply.body)
+            && let LoginResult::Token { record, .. } = &finish.result
+        {
+            self.published(finish.identity, record);
+        }
         for (replica, push) in pushes {
             self.push(replica, push);
         }
@@ -109,17 +122,17 @@ impl World {
     }
 
     pub(super) fn push(&mut self, replica: Option<Replica>, push: Push) {
-        let Some(replica) = replica else {
-            return;
+        let receivers = match replica {
+            Some(replica) => self.by_replica.get(&replica).copied().into_iter().collect(),
+            None => (0..self.nodes.len()).collect::<Vec<_>>(),
         };
-        let Some(&index) = self.by_replica.get(&replica) else {
-            return;
-        };
-        if self.random.f64() < self.scenario.lost_pushes {
-            return;
-        }
-        if let Some(connection) = self.nodes[index].connection {
-            self.send_down(index, connection, Event::Push(push));
+        for index in receivers {
+            if self.random.f64() < self.scenario.lost_pushes {
+                continue;
+            }
+            if let Some(connection) = self.nodes[index].connection {
+                self.send_down(index, connection, Event::Push(push.clone()));
+            }
         }
     }
 
