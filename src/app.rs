@@ -199,9 +199,11 @@ impl App {
             .as_ref()
             .map_or_else(AuditLog::embedded, |log| log.audit.clone());
         let fleet = start_fleet(&boot, &live, &upstream_tls)?;
+        let handle = fleet.as_ref().map(|thread| Arc::clone(thread.fleet()));
+        let published = Published::initial(live, &dial_config, handle.clone())?;
         let shared = Arc::new(Shared {
-            fleet: fleet.as_ref().map(|thread| Arc::clone(thread.fleet())),
-            ..shared(&boot, live, &dial_config, metrics, audit, clock)?
+            fleet: handle,
+            ..shared(&boot, published, &dial_config, metrics, audit, clock)?
         });
         shared
             .descriptors
@@ -259,15 +261,16 @@ impl App {
         } else {
             DialConfig::new(tls.configs.clone(), egress.clone())
         };
+        // Before the limits are named by its key.
+        if let (Some(fleet), Some(settings)) = (&self.fleet, &config.live.fleet) {
+            let upstream = &config.live.upstream;
+            fleet.fleet().configure(settings, upstream, tls.roots());
+        }
         let published = self
             .shared
             .published
             .load()
             .successor(config.live, &dial_config)?;
-        if let (Some(fleet), Some(settings)) = (&self.fleet, &published.live.fleet) {
-            let upstream = &published.live.upstream;
-            fleet.fleet().configure(settings, upstream, tls.roots());
-        }
         self.client
             .replace(control::client(&published.live, &dial_config));
         // Before requests wait for the first token of a new customer.
@@ -468,14 +471,14 @@ fn addresses(
 
 fn shared(
     boot: &Boot,
-    live: Arc<Live>,
+    published: Published,
     dial_config: &DialConfig,
     metrics: Arc<Metrics>,
     audit: AuditLog,
     clock: Clock,
 ) -> Result<Shared, StartError> {
     Ok(Shared {
-        published: ArcSwap::from_pointee(Published::initial(live, dial_config)?),
+        published: ArcSwap::from_pointee(published),
         in_flight: Resource::new(ResourceKind::InFlight),
         body_bytes: Resource::new(ResourceKind::BodyBytes),
         head_bytes: Resource::new(ResourceKind::HeadBytes),

@@ -8,46 +8,104 @@ pub mod owner;
 pub mod permits;
 pub mod rate;
 pub mod scope;
-pub mod spacing;
+pub mod shared;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
+use fleet_protocol::machine::Slot;
+use fleet_protocol::spacing::Spacing;
+use fleet_protocol::{Name, State};
 use tokio::time::Instant;
 
-use self::fair_queue::{Acquired, FairQueue};
+use self::fair_queue::{Acquired, FairQueue, OwnPermit};
+use self::shared::Sharing;
+use self::shared::queue::{SharedPermit, SharedQueue, SharedWaiter};
+use self::shared::rate::SharedRate;
 use crate::config::Quota;
 use crate::limit::owner::{Exceeded, OwnerKey};
 use crate::limit::rate::RateLimiter;
 
-pub use self::fair_queue::{QueuePermit, QueueWatch};
-
 /// One customer's limit at one service.
 #[derive(Debug)]
-pub struct Limit {
-    queue: Arc<FairQueue>,
-    /// Without a rate limiter, a queue permit is held until the response ends. With one, the single
-    /// permit is held by the request that waits for the limiter, so that waiting is fair and
-    /// bounded, and no admission is lost when a caller disconnects. A permit that rests is held in
-    /// the same way.
-    rate: Option<RateLimiter>,
+pub struct Limit(LimitKind);
+
+#[derive(Debug)]
+enum LimitKind {
+    /// A number of permits, each held until the response ends.
+    AtOnce(Arc<FairQueue>),
+    /// The same for all replicas.
+    SharedAtOnce(Arc<SharedQueue>),
+    /// A rate. The single permit is held by the request that waits for the limiter, so that waiting
+    /// is fair and bounded, and no admission is lost when a caller disconnects. A permit that rests
+    /// is held in the same way.
+    Rate(Arc<FairQueue>, LimitRate),
+}
+
+#[derive(Debug)]
+struct LimitRate {
+    limiter: RateLimiter,
+    /// While the store decides, the limiter is not used.
+    shared: Option<Arc<SharedRate>>,
+}
+
+/// A caller as limits see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    pub key: OwnerKey,
+    /// Its name in the store of a fleet that shares limits.
+    pub name: Option<Name>,
+}
+
+impl From<OwnerKey> for Asker {
+    fn from(key: OwnerKey) -> Self {
+        Self { key, name: None }
+    }
 }
 
 /// The result of [`Limit::acquire`].
 #[derive(Debug)]
 pub enum Admission<'l> {
-    /// Admitted. The permit, if any, must be held until the response ends.
-    Immediate(Option<QueuePermit>),
+    Immediate(Admitted),
     /// Admitted after [`QueuedRequest::wait`].
     Queued(QueuedRequest<'l>),
 }
 
+/// An admitted request.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Must be held until the response ends; `None` at a rate.
+    pub permit: Option<QueuePermit>,
+    /// `Joined` if the store of a fleet admitted it, else `Alone`.
+    pub by: State,
+}
+
+/// A permit of a queue, passed on when it is dropped.
+#[derive(Debug)]
+pub enum QueuePermit {
+    Own(OwnPermit),
+    Shared(SharedPermit),
+}
+
+/// A view of the queue of a [`QueuePermit`].
+#[derive(Debug)]
+pub struct QueueWatch(Watched);
+
+#[derive(Debug)]
+enum Watched {
+    Own(Option<Arc<FairQueue>>),
+    Shared(Arc<SharedQueue>),
+}
+
 /// A request in a limit's queue; removed on drop.
 #[derive(Debug)]
-pub struct QueuedRequest<'l> {
-    limit: &'l Limit,
-    acquired: Acquired,
-    replicas: NonZeroU32,
+pub struct QueuedRequest<'l>(Queued<'l>);
+
+#[derive(Debug)]
+enum Queued<'l> {
+    AtOnce(Acquired),
+    SharedAtOnce(SharedWaiter),
+    Rate(Acquired, &'l LimitRate, NonZeroU32),
 }
 
 /// A wait that exceeded its deadline.
@@ -55,74 +113,189 @@ pub struct QueuedRequest<'l> {
 pub struct WaitTimeout;
 
 impl Limit {
-    /// Creates an unused limit.
+    /// Creates an unused limit of this replica.
     pub fn new(quota: Quota) -> Self {
-        match quota {
-            Quota::AtOnce(count) => Self {
-                queue: FairQueue::new(count),
-                rate: None,
-            },
-            Quota::PerSecond(count) => Self {
-                queue: FairQueue::new(NonZeroUsize::MIN),
-                rate: Some(RateLimiter::new(count)),
-            },
+        Self(match quota {
+            Quota::AtOnce(count) => LimitKind::AtOnce(FairQueue::new(count)),
+            Quota::PerSecond(count) => LimitKind::rate(count, None),
+        })
+    }
+
+    /// Creates an unused limit that replicas share.
+    pub fn shared(quota: Quota, sharing: Sharing<'_>) -> Self {
+        Self(match quota {
+            Quota::AtOnce(count) => {
+                let count = u32::try_from(count.get()).unwrap_or(u32::MAX);
+                LimitKind::SharedAtOnce(SharedQueue::new(count, sharing))
+            }
+            Quota::PerSecond(count) => {
+                LimitKind::rate(count, Some(SharedRate::new(count.get(), sharing)))
+            }
+        })
+    }
+
+    /// Follows a reload of what replicas share.
+    pub fn configure(&self, sharing: Sharing<'_>) {
+        match &self.0 {
+            LimitKind::SharedAtOnce(queue) => queue.configure(sharing),
+            LimitKind::Rate(_, rate) => {
+                if let Some(shared) = &rate.shared {
+                    shared.configure(sharing);
+                }
+            }
+            LimitKind::AtOnce(_) => {}
         }
     }
 
-    /// Admits or queues a request. A rate is divided among `replicas`; the permits of a concurrency
-    /// rest between uses ([`QueuePermit::begin_use`]).
+    /// Admits or queues a request. Without a store, a rate is divided among `replicas`, and the
+    /// permits of a concurrency rest between uses ([`QueuePermit::begin_use`]).
     ///
     /// # Errors
     /// If `max_queued` requests, or too many of the owner, are queued.
     pub fn acquire(
         &self,
-        key: OwnerKey,
+        asker: impl Into<Asker>,
         max_queued: usize,
         replicas: NonZeroU32,
     ) -> Result<Admission<'_>, Exceeded> {
-        let acquired = self.queue.acquire(key, max_queued)?;
-        Ok(match (acquired, &self.rate) {
-            (Acquired::Permit(permit), None) if permit.rests_until().is_none() => {
-                Admission::Immediate(Some(permit))
+        let asker = asker.into();
+        let queued = match &self.0 {
+            LimitKind::AtOnce(queue) => match queue.acquire(asker.key, max_queued)? {
+                Acquired::Permit(permit) if permit.rests_until().is_none() => {
+                    return Ok(Admission::Immediate(Admitted::alone(Some(permit))));
+                }
+                acquired => Queued::AtOnce(acquired),
+            },
+            LimitKind::SharedAtOnce(queue) => {
+                // Callers without a name count as one.
+                let caller = asker.name.unwrap_or(Name([0; 16]));
+                Queued::SharedAtOnce(queue.acquire(caller, max_queued)?)
             }
-            (Acquired::Permit(_), Some(rate))
-                if rate.acquire_share(Instant::now(), replicas).is_ok() =>
-            {
-                Admission::Immediate(None)
+            LimitKind::Rate(queue, rate) => {
+                let acquired = queue.acquire(asker.key, max_queued)?;
+                let is_first = matches!(acquired, Acquired::Permit(_));
+                if is_first && rate.admits(replicas) {
+                    return Ok(Admission::Immediate(Admitted::alone(None)));
+                }
+                Queued::Rate(acquired, rate, replicas)
             }
-            (acquired, _) => Admission::Queued(QueuedRequest {
-                limit: self,
-                acquired,
-                replicas,
-            }),
-        })
+        };
+        Ok(Admission::Queued(QueuedRequest(queued)))
+    }
+}
+
+impl LimitKind {
+    fn rate(per_second: NonZeroU32, shared: Option<Arc<SharedRate>>) -> Self {
+        let limiter = RateLimiter::new(per_second);
+        Self::Rate(
+            FairQueue::new(NonZeroUsize::MIN),
+            LimitRate { limiter, shared },
+        )
+    }
+}
+
+impl LimitRate {
+    /// Returns `true` if a request is admitted at once, without asking the store.
+    fn admits(&self, replicas: NonZeroU32) -> bool {
+        let share = || self.limiter.acquire_share(Instant::now(), replicas);
+        self.shared.is_none() && share().is_ok()
+    }
+
+    /// Waits until the rate admits a request.
+    async fn wait(&self, replicas: NonZeroU32, deadline: Instant) -> Result<State, WaitTimeout> {
+        let replicas = match &self.shared {
+            None => replicas,
+            Some(shared) => match shared.reserve(deadline).await.ok_or(WaitTimeout)? {
+                Slot::After(wait) => {
+                    sleep_until(Instant::now() + wait, deadline).await?;
+                    return Ok(State::Joined);
+                }
+                Slot::Never => return Err(WaitTimeout),
+                Slot::Share(replicas) => replicas,
+            },
+        };
+        while let Err(wait) = self.limiter.acquire_share(Instant::now(), replicas) {
+            sleep_until(Instant::now() + wait, deadline).await?;
+        }
+        Ok(State::Alone)
+    }
+}
+
+impl Admitted {
+    fn alone(permit: Option<OwnPermit>) -> Self {
+        Self {
+            permit: permit.map(QueuePermit::Own),
+            by: State::Alone,
+        }
     }
 }
 
 impl QueuedRequest<'_> {
-    /// Waits until the request is admitted. The permit, if any, must be held until the response
-    /// ends.
+    /// Waits until the request is admitted.
     ///
     /// # Errors
     /// If the request is not admitted by `deadline`; at once if the rate, or the rest of the permit,
     /// cannot admit it by then.
-    pub async fn wait(self, deadline: Instant) -> Result<Option<QueuePermit>, WaitTimeout> {
-        let permit = match self.acquired {
-            Acquired::Permit(permit) => permit,
-            Acquired::Queued(waiter) => waiter.wait(deadline).await.ok_or(WaitTimeout)?,
-        };
-        let Some(rate) = &self.limit.rate else {
-            if let Some(end) = permit.rests_until() {
-                sleep_until(end, deadline).await?;
+    pub async fn wait(self, deadline: Instant) -> Result<Admitted, WaitTimeout> {
+        match self.0 {
+            Queued::AtOnce(acquired) => {
+                let permit = first(acquired, deadline).await?;
+                if let Some(end) = permit.rests_until() {
+                    sleep_until(end, deadline).await?;
+                }
+                Ok(Admitted::alone(Some(permit)))
             }
-            return Ok(Some(permit));
-        };
-        while let Err(wait) = rate.acquire_share(Instant::now(), self.replicas) {
-            sleep_until(Instant::now() + wait, deadline).await?;
+            Queued::SharedAtOnce(waiter) => {
+                let permit = waiter.wait(deadline).await.ok_or(WaitTimeout)?;
+                let by = permit.by();
+                let permit = Some(QueuePermit::Shared(permit));
+                Ok(Admitted { permit, by })
+            }
+            Queued::Rate(acquired, rate, replicas) => {
+                // Until the end of the wait. The next request in the queue waits from then on.
+                let _first = first(acquired, deadline).await?;
+                let by = rate.wait(replicas, deadline).await?;
+                Ok(Admitted { permit: None, by })
+            }
         }
-        // The next request in the queue waits for the limiter from here on.
-        drop(permit);
-        Ok(None)
+    }
+}
+
+/// Waits for a permit of this replica.
+async fn first(acquired: Acquired, deadline: Instant) -> Result<OwnPermit, WaitTimeout> {
+    match acquired {
+        Acquired::Permit(permit) => Ok(permit),
+        Acquired::Queued(waiter) => waiter.wait(deadline).await.ok_or(WaitTimeout),
+    }
+}
+
+impl QueuePermit {
+    /// Returns a view of the queue that does not hold the permit.
+    pub fn watch(&self) -> QueueWatch {
+        QueueWatch(match self {
+            Self::Own(permit) => Watched::Own(permit.queue().cloned()),
+            Self::Shared(permit) => Watched::Shared(Arc::clone(permit.queue())),
+        })
+    }
+
+    /// Records that a use of the permit begins, in place of an earlier use. With a `spacing`, a
+    /// permit of this replica rests after it.
+    pub fn begin_use(&mut self, spacing: Option<Spacing>) {
+        match (self, spacing) {
+            (Self::Own(permit), Some(spacing)) => permit.begin_use(spacing),
+            (Self::Own(_), None) => {}
+            (Self::Shared(permit), _) => permit.begin_use(),
+        }
+    }
+}
+
+impl QueueWatch {
+    /// Returns `true` if requests are queued in this replica.
+    pub fn is_contended(&self) -> bool {
+        match &self.0 {
+            Watched::Own(queue) => queue.as_ref().is_some_and(|queue| queue.is_contended()),
+            Watched::Shared(queue) => queue.is_contended(),
+        }
     }
 }
 
@@ -140,7 +313,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::limit::spacing::Spacing;
 
     const ALONE: NonZeroU32 = NonZeroU32::MIN;
 
@@ -152,8 +324,10 @@ mod tests {
     async fn wait(limit: &Limit, timeout: Duration) -> Result<Duration, WaitTimeout> {
         let began = Instant::now();
         match limit.acquire(OwnerKey::at(None), 100, ALONE).unwrap() {
-            Admission::Immediate(permit) => assert!(permit.is_none()),
-            Admission::Queued(request) => assert!(request.wait(began + timeout).await?.is_none()),
+            Admission::Immediate(admitted) => assert!(admitted.permit.is_none()),
+            Admission::Queued(request) => {
+                assert!(request.wait(began + timeout).await?.permit.is_none());
+            }
         }
         Ok(began.elapsed())
     }
@@ -188,7 +362,7 @@ mod tests {
         let limit = per_second(1);
         assert!(matches!(
             limit.acquire(OwnerKey::at(None), 1, ALONE),
-            Ok(Admission::Immediate(None))
+            Ok(Admission::Immediate(Admitted { permit: None, .. }))
         ));
         let first = limit.acquire(OwnerKey::at(None), 1, ALONE).unwrap();
         let second = limit.acquire(OwnerKey::at(None), 1, ALONE).unwrap();
@@ -205,10 +379,11 @@ mod tests {
         let limit = Limit::new(Quota::AtOnce(NonZeroUsize::MIN));
         let three = NonZeroU32::new(3).unwrap();
         let acquire = || limit.acquire(OwnerKey::Unix, 100, three).unwrap();
-        let Admission::Immediate(Some(mut permit)) = acquire() else {
+        let Admission::Immediate(admitted) = acquire() else {
             panic!("the first permit need not rest");
         };
-        permit.begin_use(Spacing::new(three, Duration::from_secs(60)));
+        let mut permit = admitted.permit.unwrap();
+        permit.begin_use(Some(Spacing::new(three, Duration::from_secs(60))));
         tokio::time::sleep(Duration::from_secs(4)).await;
         let Admission::Queued(patient) = ({
             drop(permit);
@@ -224,12 +399,12 @@ mod tests {
         assert_eq!(patient.wait(early).await.unwrap_err(), WaitTimeout);
         assert_eq!(Instant::now(), released, "it fails at once");
         let late = released + Duration::from_secs(60);
-        let permit = next.wait(late).await.unwrap().unwrap();
+        let permit = next.wait(late).await.unwrap().permit.unwrap();
         let waited = released.elapsed().as_secs_f64();
         assert!((4.0..12.1).contains(&waited), "{waited}");
         drop(permit);
         assert!(
-            matches!(acquire(), Admission::Immediate(Some(_))),
+            matches!(acquire(), Admission::Immediate(_)),
             "it was not used"
         );
     }

@@ -9,7 +9,8 @@ use crate::inbound::connection::caller_time::{CallerTime, HeldPermit, Side, Time
 use crate::limit::QueuePermit;
 use crate::limit::owner::{Exceeded, OwnedPermit, Resource};
 use crate::limit::permits::Permit;
-use crate::limit::spacing::Spacing;
+use fleet_protocol::State;
+use fleet_protocol::spacing::Spacing;
 
 /// Scheduler turns that an evicted connection's tasks get to release their permits.
 const EVICTION_YIELDS: usize = 8;
@@ -41,16 +42,21 @@ impl Exchange {
         self.permits.queue = Some(held);
     }
 
-    /// Records that a use of the queue permit begins, after which it rests.
-    pub fn begin_permit_use(&mut self, spacing: Spacing) {
+    /// Records that a use of the queue permit begins. With a `spacing` it rests after it.
+    pub fn begin_permit_use(&mut self, spacing: Option<Spacing>) {
         if let Some(held) = &mut self.permits.queue {
             held.begin_use(spacing);
         }
     }
 
-    /// Counts a permit that this replica granted without asking others.
-    pub fn count_fleet_permit(&self) {
-        self.route_metrics().fleet_permits_alone().inc();
+    /// Counts an admission of one of several replicas: by their store, or by this one alone.
+    pub fn count_fleet_permit(&self, by: State) {
+        let metrics = self.route_metrics();
+        match by {
+            State::Joined => metrics.fleet_permits_of_store(),
+            State::Away | State::Alone => metrics.fleet_permits_alone(),
+        }
+        .inc();
     }
 
     /// Returns the waits for the caller while the exchange holds a queue permit.

@@ -1,6 +1,7 @@
 //! The handle of the fleet for all threads.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -12,15 +13,19 @@ use tokio::time::timeout;
 
 use super::changes::Changes;
 use super::dial::Address;
-use super::keys::FleetKeys;
+use super::keys::{FleetKeys, NameKind};
 use super::link::{Link, LinkStatus, Route, Setup, Store};
 use super::requests::{Requests, Response};
 use super::target::{Target, TlsFiles};
 use crate::config::{self, FleetStore, StoreAddress, UpstreamSettings};
+use crate::limit::owner::OwnerKey;
+use crate::limit::shared::{SharedLimits, Sharing};
 use crate::system::sealing::ShortSecret;
 
 /// Events that await processing. Beyond it a gated request is rejected and a hint is dropped.
 const MAX_EVENTS: usize = 1 << 16;
+/// Names of callers that are kept, so that few are hashed again.
+const MAX_CALLERS: usize = 4096;
 /// Maximum time to open a connection to the store.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -45,6 +50,8 @@ pub struct Fleet {
     status: watch::Receiver<LinkStatus>,
     requests: Requests,
     changes: Changes,
+    limits: Arc<SharedLimits>,
+    callers: Mutex<HashMap<OwnerKey, Name>>,
 }
 
 impl Fleet {
@@ -60,6 +67,7 @@ impl Fleet {
         let (setup, setups) = watch::channel(source.setup(replica, &keys));
         let (events, receiver) = mpsc::channel(MAX_EVENTS);
         let link = Link::new(setups);
+        let limits = SharedLimits::new(events.clone(), link.origin());
         let fleet = Self {
             store: source.store.clone(),
             replica,
@@ -69,6 +77,8 @@ impl Fleet {
             status: link.status(),
             requests: Requests::default(),
             changes: Changes::default(),
+            limits,
+            callers: Mutex::default(),
         };
         Ok((Arc::new(fleet), link, receiver))
     }
@@ -90,6 +100,7 @@ impl Fleet {
         let Ok(keys) = source.keys() else { return };
         self.setup.send_replace(source.setup(self.replica, &keys));
         self.keys.store(Arc::new(keys));
+        self.lock_callers().clear();
     }
 
     /// Returns `true` if logins and tokens are shared.
@@ -97,9 +108,59 @@ impl Fleet {
         self.store.tokens
     }
 
-    /// Returns `true` if permits, rate limits and gates are shared.
-    pub fn shares_limits(&self) -> bool {
-        self.store.limits
+    fn lock_callers(&self) -> MutexGuard<'_, HashMap<OwnerKey, Name>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the limits that replicas share; `None` if they share none.
+    pub fn limits(&self) -> Option<&Arc<SharedLimits>> {
+        self.store.limits.then_some(&self.limits)
+    }
+
+    /// Returns how a customer's limit is shared; `None` if it is not. `kind` names the service and
+    /// the quota.
+    pub fn sharing(
+        &self,
+        customer: &str,
+        kind: [&str; 2],
+        timeout: Duration,
+    ) -> Option<Sharing<'_>> {
+        let limits = self.limits()?;
+        // Equal ids may differ in case.
+        let customer = customer.to_ascii_lowercase();
+        let [service, quota] = kind.map(str::as_bytes);
+        let name = self
+            .keys()
+            .name(NameKind::Limit, &[customer.as_bytes(), service, quota]);
+        Some(Sharing {
+            limits,
+            name,
+            timeout,
+        })
+    }
+
+    /// Returns the name of a caller in the store: of a configured one by its `name`, else of the
+    /// client host.
+    pub fn caller(&self, key: OwnerKey, name: &str) -> Name {
+        let mut callers = self.lock_callers();
+        if let Some(known) = callers.get(&key) {
+            return *known;
+        }
+        let host = match key {
+            OwnerKey::Caller(_) => None,
+            OwnerKey::Address(address) => Some(address.to_string()),
+            OwnerKey::Unix => Some("unix".to_owned()),
+        };
+        let parts: [&[u8]; 2] = match &host {
+            None => [b"caller", name.as_bytes()],
+            Some(host) => [b"host", host.as_bytes()],
+        };
+        let hashed = self.keys().name(NameKind::Caller, &parts);
+        if callers.len() >= MAX_CALLERS {
+            callers.clear();
+        }
+        callers.insert(key, hashed);
+        hashed
     }
 
     /// Returns the number of this process in the store.
@@ -149,6 +210,13 @@ impl Fleet {
                 self.requests
                     .finish(id, body.map(|body| Response { body, now }));
             }
+            Output::Granted {
+                queue,
+                caller,
+                permit,
+                by,
+            } => return self.limits.granted(queue, caller, permit, by),
+            Output::Reserved { limit, slot } => self.limits.reserved(limit, slot),
             Output::TokenChanged(identity) => self.changes.notify(identity),
             Output::State(State::Joined) => self.changes.notify_all(),
             _ => {}

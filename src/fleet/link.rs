@@ -118,6 +118,11 @@ impl Link {
         Time::new(self.origin.elapsed())
     }
 
+    /// Returns the moment from which times in events count.
+    pub fn origin(&self) -> Instant {
+        self.origin
+    }
+
     /// Returns the state, which follows that of the link.
     pub fn status(&self) -> watch::Receiver<LinkStatus> {
         self.status.subscribe()

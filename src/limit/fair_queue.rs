@@ -4,11 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fleet_protocol::spacing::Spacing;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::limit::owner::{self, Exceeded, OwnerKey};
-use crate::limit::spacing::Spacing;
 
 /// A fair queue for all workers: round robin between keys, in order of arrival within one.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct FairQueue {
 
 /// A permit, passed to the next queued request on drop.
 #[derive(Debug)]
-pub struct QueuePermit {
+pub struct OwnPermit {
     /// `None` if the drop must not pass it on.
     queue: Option<Arc<FairQueue>>,
     /// End of the rest after its last use; `None` if it need not rest.
@@ -28,14 +28,10 @@ pub struct QueuePermit {
     in_use: Option<(Instant, Spacing)>,
 }
 
-/// A view of the queue of a [`QueuePermit`].
-#[derive(Debug)]
-pub struct QueueWatch(Option<Arc<FairQueue>>);
-
 /// The result of [`FairQueue::acquire`].
 #[derive(Debug)]
 pub(super) enum Acquired {
-    Permit(QueuePermit),
+    Permit(OwnPermit),
     Queued(Waiter),
 }
 
@@ -45,7 +41,7 @@ pub(super) struct Waiter {
     queue: Arc<FairQueue>,
     key: OwnerKey,
     ticket: u64,
-    permit: oneshot::Receiver<QueuePermit>,
+    permit: oneshot::Receiver<OwnPermit>,
 }
 
 /// Requests are queued only while all permits are in use.
@@ -65,7 +61,7 @@ struct QueueState {
 #[derive(Debug)]
 struct QueuedPermit {
     ticket: u64,
-    sender: oneshot::Sender<QueuePermit>,
+    sender: oneshot::Sender<OwnPermit>,
 }
 
 impl FairQueue {
@@ -78,6 +74,11 @@ impl FairQueue {
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns `true` if requests are queued.
+    pub(super) fn is_contended(&self) -> bool {
+        self.lock().queued > 0
     }
 
     /// Acquires a permit, or queues for one.
@@ -109,8 +110,8 @@ impl FairQueue {
         }))
     }
 
-    fn permit(self: &Arc<Self>, rests_until: Option<Instant>) -> QueuePermit {
-        QueuePermit {
+    fn permit(self: &Arc<Self>, rests_until: Option<Instant>) -> OwnPermit {
+        OwnPermit {
             queue: Some(Arc::clone(self)),
             rests_until,
             in_use: None,
@@ -136,10 +137,10 @@ impl FairQueue {
     }
 }
 
-impl QueuePermit {
-    /// Returns a view of the queue that does not hold the permit.
-    pub fn watch(&self) -> QueueWatch {
-        QueueWatch(self.queue.clone())
+impl OwnPermit {
+    /// Returns the queue.
+    pub(super) fn queue(&self) -> Option<&Arc<FairQueue>> {
+        self.queue.as_ref()
     }
 
     /// Returns the time before which the permit must not be used.
@@ -164,14 +165,7 @@ impl QueuePermit {
     }
 }
 
-impl QueueWatch {
-    /// Returns `true` if requests are queued.
-    pub fn is_contended(&self) -> bool {
-        self.0.as_ref().is_some_and(|queue| queue.lock().queued > 0)
-    }
-}
-
-impl Drop for QueuePermit {
+impl Drop for OwnPermit {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
             queue.pass_on(self.next_rest());
@@ -181,7 +175,7 @@ impl Drop for QueuePermit {
 
 impl Waiter {
     /// Waits for the permit; `None` at the deadline.
-    pub(super) async fn wait(mut self, deadline: Instant) -> Option<QueuePermit> {
+    pub(super) async fn wait(mut self, deadline: Instant) -> Option<OwnPermit> {
         timeout_at(deadline, &mut self.permit).await.ok()?.ok()
     }
 }
@@ -209,7 +203,7 @@ impl QueueState {
         Some(self.resting.swap_remove(first))
     }
 
-    fn push(&mut self, key: OwnerKey, sender: oneshot::Sender<QueuePermit>) -> u64 {
+    fn push(&mut self, key: OwnerKey, sender: oneshot::Sender<OwnPermit>) -> u64 {
         self.last_ticket += 1;
         self.queued += 1;
         let line = self.by_key.entry(key).or_default();

@@ -20,7 +20,7 @@ use crate::config::Live;
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::exchange::Exchange;
 use crate::limit::owner::Exceeded;
-use crate::limit::{Admission, QueuedRequest, WaitTimeout};
+use crate::limit::{Admission, Admitted, Asker, QueuedRequest, WaitTimeout};
 use crate::state::Route;
 use crate::state::Shared;
 
@@ -60,15 +60,9 @@ pub async fn queue(
         Box::pin(site::find_site(request, live, exchange)).await?;
     }
     if let Some((limit, timeout)) = limit {
-        let left = match limit.acquire(
-            exchange.owner().key(),
-            live.limits.max_queued,
-            live.replicas(),
-        ) {
-            Ok(Admission::Immediate(permit)) => {
-                exchange.set_queue_permit(permit);
-                timeout
-            }
+        let asker = asker(shared, exchange);
+        let (admitted, left) = match limit.acquire(asker, live.limits.max_queued, live.replicas()) {
+            Ok(Admission::Immediate(admitted)) => (admitted, timeout),
             Ok(Admission::Queued(request)) => {
                 Box::pin(wait_for_permit(request, timeout, exchange)).await?
             }
@@ -76,27 +70,39 @@ pub async fn queue(
         };
         request.queue_left = Some(left);
         if live.fleet.is_some() {
-            exchange.count_fleet_permit();
+            exchange.count_fleet_permit(admitted.by);
         }
+        exchange.set_queue_permit(admitted.permit);
     }
     exchange
         .acquire_in_flight_permit(&shared.in_flight, live.limits.max_in_flight)
         .await
 }
 
-/// Waits for a permit. Returns what is left of `timeout`.
+/// Returns the caller as limits see it.
+fn asker(shared: &Shared, exchange: &Exchange) -> Asker {
+    let key = exchange.owner().key();
+    let fleet = shared.fleet.as_ref();
+    let fleet = fleet.filter(|fleet| fleet.limits().is_some());
+    Asker {
+        key,
+        name: fleet.map(|fleet| fleet.caller(key, exchange.caller_name())),
+    }
+}
+
+/// Waits for admission. Returns what is left of `timeout`.
 async fn wait_for_permit(
     request: QueuedRequest<'_>,
     timeout: Duration,
     exchange: &mut Exchange,
-) -> Result<Duration, Failure> {
+) -> Result<(Admitted, Duration), Failure> {
     let wait = exchange.begin_queue_wait();
     let deadline = Instant::now() + timeout;
-    let permit = request.wait(deadline).await;
+    let admitted = request.wait(deadline).await;
     drop(wait);
-    let permit = permit.map_err(|WaitTimeout| queue_timeout(timeout))?;
-    exchange.set_queue_permit(permit);
-    Ok(deadline.saturating_duration_since(Instant::now()))
+    let admitted = admitted.map_err(|WaitTimeout| queue_timeout(timeout))?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    Ok((admitted, left))
 }
 
 fn queue_timeout(timeout: Duration) -> Failure {

@@ -16,6 +16,7 @@ mod retry;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use fleet_protocol::spacing::Spacing;
 use http::{Response, StatusCode};
 
 use self::outgoing::Outgoing;
@@ -26,7 +27,6 @@ use crate::config::Live;
 use crate::error::Failure;
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::limit::spacing::Spacing;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::{Customer, Destination, HeldToken, Route, Shared, Snapshot};
 use crate::upstream::body::ResponseBody;
@@ -105,9 +105,7 @@ impl SendContext<'_> {
                     .acquire_in_flight_permit(&self.shared.in_flight, limit)
                     .await?;
             }
-            if let Some(spacing) = spacing {
-                exchange.begin_permit_use(spacing);
-            }
+            exchange.begin_permit_use(spacing);
             let began = exchange.begin_upstream_time();
             let sent = self
                 .with_redirect(&resend.redirect)

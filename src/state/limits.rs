@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Quota, RouteLimit, RouteSettings};
+use crate::fleet::Fleet;
 use crate::limit::Limit;
 
 /// A limit as routes name it. Routes with the same name and quota share it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 struct LimitKey {
     shared_as: String,
     quota: Quota,
+    /// The longest wait on any of the routes.
+    timeout: Duration,
 }
 
 /// The distinct limits that the routes of a configuration name.
@@ -36,6 +39,37 @@ impl LimitKey {
         Self {
             shared_as: limit.shared_as.clone(),
             quota: limit.quota,
+            timeout: limit.queue_timeout,
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.shared_as == other.shared_as && self.quota == other.quota
+    }
+
+    /// Creates a customer's limit, shared with other replicas in a `fleet`. One that it had
+    /// `before` is kept.
+    fn limit(
+        &self,
+        customer: &str,
+        fleet: Option<&Fleet>,
+        before: Option<&Arc<Limit>>,
+    ) -> Arc<Limit> {
+        let quota = match self.quota {
+            Quota::AtOnce(count) => format!("{count} at once"),
+            Quota::PerSecond(count) => format!("{count} per second"),
+        };
+        let kind = [self.shared_as.as_str(), &quota];
+        let sharing = fleet.and_then(|fleet| fleet.sharing(customer, kind, self.timeout));
+        match (before, sharing) {
+            (Some(before), sharing) => {
+                if let Some(sharing) = sharing {
+                    before.configure(sharing);
+                }
+                Arc::clone(before)
+            }
+            (None, Some(sharing)) => Arc::new(Limit::shared(self.quota, sharing)),
+            (None, None) => Arc::new(Limit::new(self.quota)),
         }
     }
 }
@@ -44,8 +78,9 @@ impl LimitKeys {
     pub(super) fn of<'r>(routes: impl Iterator<Item = &'r RouteSettings>) -> Self {
         let mut keys: Vec<LimitKey> = Vec::new();
         for key in routes.filter_map(|route| route.limit.as_ref().map(LimitKey::of)) {
-            if !keys.contains(&key) {
-                keys.push(key);
+            match keys.iter_mut().find(|other| other.is_same(&key)) {
+                Some(same) => same.timeout = same.timeout.max(key.timeout),
+                None => keys.push(key),
             }
         }
         Self(keys.into())
@@ -59,17 +94,22 @@ impl LimitKeys {
     }
 
     fn position(&self, key: &LimitKey) -> Option<usize> {
-        self.0.iter().position(|each| each == key)
+        self.0.iter().position(|each| each.is_same(key))
     }
 }
 
 impl CustomerLimits {
     /// Creates the limits of a customer. One that it had `before` is kept, with the requests that
     /// wait for it.
-    pub(super) fn new(keys: &LimitKeys, before: Option<&Self>) -> Self {
+    pub(super) fn new(
+        keys: &LimitKeys,
+        customer: &str,
+        fleet: Option<&Fleet>,
+        before: Option<&Self>,
+    ) -> Self {
         let limit = |key: &LimitKey| {
             let same = before.and_then(|before| before.limits.get(before.keys.position(key)?));
-            same.map_or_else(|| Arc::new(Limit::new(key.quota)), Arc::clone)
+            key.limit(customer, fleet, same)
         };
         Self {
             keys: keys.clone(),
@@ -111,7 +151,7 @@ mod tests {
         }
         let config = config::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
         let published =
-            Arc::new(Published::initial(config.live, &DialConfig::unreachable()).unwrap());
+            Arc::new(Published::initial(config.live, &DialConfig::unreachable(), None).unwrap());
         let metrics = Metrics::new(2).unwrap();
         let workers: [Rc<Snapshot>; 2] = [0, 1].map(|worker| {
             Snapshot::new(

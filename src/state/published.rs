@@ -9,6 +9,7 @@ use super::limits::{CustomerLimits, LimitKeys, LimitRef};
 use super::origins::{Origins, ResolvedUrl};
 use crate::callers::caller_state::CallerState;
 use crate::config::{Caller, Credential, Live, RouteSettings, RouteTarget};
+use crate::fleet::Fleet;
 use crate::site::slot::SiteSlot;
 use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
@@ -29,6 +30,8 @@ pub struct Published {
     /// [`Live::gateways`] with their origins.
     pub(super) gateways: Vec<(Option<Cloud>, ResolvedUrl)>,
     origins: Origins,
+    /// What replicas share, if they share a store.
+    fleet: Option<Arc<Fleet>>,
     /// Time of creation, shortly before publication.
     pub loaded_at: Instant,
 }
@@ -71,8 +74,12 @@ impl Published {
     ///
     /// # Errors
     /// If the host of an upstream is not a valid TLS server name.
-    pub fn initial(live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, InvalidServerName> {
-        Self::new(live, dial_config, None)
+    pub fn initial(
+        live: Arc<Live>,
+        dial_config: &DialConfig,
+        fleet: Option<Arc<Fleet>>,
+    ) -> Result<Self, InvalidServerName> {
+        Self::new(live, dial_config, fleet, None)
     }
 
     /// Creates the successor of this state under a new configuration. State passes from one
@@ -88,12 +95,13 @@ impl Published {
         live: Arc<Live>,
         dial_config: &DialConfig,
     ) -> Result<Self, InvalidServerName> {
-        Self::new(live, dial_config, Some(self))
+        Self::new(live, dial_config, self.fleet.clone(), Some(self))
     }
 
     fn new(
         live: Arc<Live>,
         dial_config: &DialConfig,
+        fleet: Option<Arc<Fleet>>,
         previous: Option<&Self>,
     ) -> Result<Self, InvalidServerName> {
         let mut origins = Origins::new(previous.map(|previous| &previous.origins), dial_config);
@@ -101,7 +109,8 @@ impl Published {
         let customers = live.credentials.iter().enumerate();
         let customers = customers.map(|(index, credential)| {
             let is_default = live.default_customer == Some(index);
-            PublishedCustomer::new(credential, is_default, previous, &keys, &mut origins)
+            let keys = (&keys, fleet.as_deref());
+            PublishedCustomer::new(credential, is_default, previous, keys, &mut origins)
         });
         let customers = customers.collect::<Result<_, _>>()?;
         let routes = live
@@ -125,6 +134,7 @@ impl Published {
             routes,
             gateways,
             origins,
+            fleet,
             live,
             loaded_at: Instant::now(),
         })
@@ -143,7 +153,7 @@ impl PublishedCustomer {
         credential: &Arc<Credential>,
         is_default: bool,
         previous: Option<&Published>,
-        keys: &LimitKeys,
+        (keys, fleet): (&LimitKeys, Option<&Fleet>),
         origins: &mut Origins,
     ) -> Result<Self, InvalidServerName> {
         let find = |is_same: &dyn Fn(&Credential) -> bool| {
@@ -164,7 +174,12 @@ impl PublishedCustomer {
                 .map(|customer| Arc::clone(&customer.site))
                 .unwrap_or_default(),
             api: origins.resolve(&credential.api.url)?,
-            limits: CustomerLimits::new(keys, same_id.map(|customer| &customer.limits)),
+            limits: CustomerLimits::new(
+                keys,
+                credential.customer(),
+                fleet,
+                same_id.map(|customer| &customer.limits),
+            ),
         })
     }
 }
@@ -231,7 +246,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn caller_at_another_position_keeps_its_state() {
         let (now, dial_config) = (Instant::now(), DialConfig::unreachable());
-        let first = Published::initial(live(&[("a", 2), ("b", 2)]), &dial_config).unwrap();
+        let first = Published::initial(live(&[("a", 2), ("b", 2)]), &dial_config, None).unwrap();
         let _permit = first.callers[0].state.limits.acquire(now).unwrap();
         let second = first.successor(live(&[("c", 1), ("a", 2)]), &dial_config);
         let [c, a] = &second.unwrap().callers[..] else {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use citrix_emulator::Faults;
+use futures_util::future::join_all;
 use serde_json::Value;
 use testkit::store::StoreServer;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{Gateway, OK, Upstream, get};
+use crate::harness::{Cloud, Gateway, OK, Upstream, get};
 
 /// Returns the table `[fleet]` of a replica.
 fn table(server: &StoreServer, replica: &str) -> String {
@@ -56,4 +58,90 @@ async fn status_follows_the_store() {
     wait_for(&one, "state", "away").await;
     wait_for(&one, "state", "alone").await;
     assert_eq!(fleet(&one).await["store"], Value::Null);
+}
+
+/// Repeats a query for a while. Returns the statuses.
+async fn poll(gateway: &Gateway, end: Instant) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    while Instant::now() < end {
+        let response = gateway.raw(get("/monitorodata/Machines?$top=1")).await;
+        statuses.push(response.status());
+    }
+    statuses
+}
+
+async fn joined(server: &StoreServer, cloud: &Cloud, count: usize) -> Vec<Gateway> {
+    let start = |number| {
+        let plan = Gateway::in_front_of_cloud(cloud);
+        plan.with(&table(server, &format!("gateway-{number}")))
+            .start()
+    };
+    let replicas = join_all((0..count).map(start)).await;
+    for replica in &replicas {
+        wait_for(replica, "replicas", count).await;
+    }
+    replicas
+}
+
+#[tokio::test]
+async fn replicas_send_one_query_at_a_time_and_serve_evenly() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let cloud = Cloud::start().await;
+    cloud.emulator.set_faults(Faults {
+        monitor_latency: Duration::from_millis(20),
+        ..Faults::default()
+    });
+    let replicas = joined(&server, &cloud, 3).await;
+    let end = Instant::now() + Duration::from_secs(4);
+    let pollers = replicas
+        .iter()
+        .map(|replica| join_all((0..3).map(|_| poll(replica, end))));
+    let counts = join_all(pollers).await.into_iter().map(|statuses| {
+        let statuses = statuses.concat();
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+        statuses.len()
+    });
+    let counts: Vec<usize> = counts.collect();
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    assert!(*least > 10 && most - least <= 4, "{counts:?}");
+    assert_eq!(cloud.emulator.stats().monitor_rate_limited, 0);
+    let text = replicas[0].metrics().await;
+    let series = "citrix_auth_proxy_fleet_turns_total{by=\"store\",route=\"/monitorodata\"} ";
+    let granted = text.lines().find_map(|line| line.strip_prefix(series));
+    assert_eq!(granted.unwrap().parse(), Ok(counts[0]));
+}
+
+#[tokio::test]
+async fn permit_of_a_drained_replica_is_passed_on() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let cloud = Cloud::start().await;
+    let mut replicas = joined(&server, &cloud, 2).await;
+    cloud.emulator.set_faults(Faults {
+        monitor_latency: Duration::from_secs(30),
+        ..Faults::default()
+    });
+    let drained = replicas.pop().unwrap();
+    let mut caller = drained.connect().await;
+    caller.write(get("/monitorodata/Machines?$top=1")).await;
+    while cloud.emulator.stats().monitor_in_flight == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    cloud.emulator.set_faults(Faults::default());
+    let waits = replicas[0].raw(get("/monitorodata/Machines?$top=1"));
+    let drain = async {
+        sleep(Duration::from_millis(100)).await;
+        drained.into_app().drain(Duration::ZERO).await;
+    };
+    let began = Instant::now();
+    let (response, ()) = tokio::join!(waits, drain);
+    assert_eq!(response.status(), 200);
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
 }

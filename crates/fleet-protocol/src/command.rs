@@ -34,6 +34,19 @@ pub struct Rate {
     pub timeout: Duration,
 }
 
+impl Rate {
+    /// Returns a rate of `count` requests a second, with a burst of as many. `count` is not zero.
+    pub fn per_second(count: u32, timeout: Duration) -> Self {
+        let count = count.max(1);
+        let interval = Duration::from_secs(1) / count;
+        Self {
+            interval,
+            burst: interval * (count - 1),
+            timeout,
+        }
+    }
+}
+
 /// Tickets of one replica in one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueTickets {

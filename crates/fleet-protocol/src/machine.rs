@@ -11,6 +11,7 @@ mod permits;
 mod rates;
 mod request;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use self::link::{Beats, Io, Link, Purpose};
@@ -62,6 +63,13 @@ pub struct CommandId(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PermitId(pub(crate) u64);
 
+impl PermitId {
+    /// Returns the permit with this number. The machine numbers them.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -101,6 +109,8 @@ pub enum Event {
         /// The caller.
         caller: Name,
     },
+    /// A use of a permit begins, in place of an earlier use. The first one begins with the grant.
+    Used(PermitId),
     /// A permit is no longer in use.
     Released(PermitId),
     /// The first request in the queue of a rate limit needs a slot.
@@ -207,7 +217,7 @@ pub enum Slot {
     /// The request would wait beyond its deadline.
     Never,
     /// No store: use the local limiter at the rate divided by this number of replicas.
-    Share(u32),
+    Share(NonZeroU32),
 }
 
 /// One replica's side of the protocol.
@@ -277,6 +287,7 @@ impl Machine {
                 caller,
             } => self.permits.wanted(io, queue, limit, caller),
             Event::Unwanted { queue, caller } => self.permits.unwanted(io, queue, caller),
+            Event::Used(permit) => self.permits.used(io, permit),
             Event::Released(permit) => self.permits.released(io, permit),
             Event::Reserve { limit, rate, until } => self.rates.reserve(io, limit, rate, until),
             Event::Unreserve(limit) => self.rates.unreserve(limit),

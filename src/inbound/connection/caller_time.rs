@@ -9,11 +9,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use fleet_protocol::spacing::Spacing;
 use tokio::time::Instant;
 
 use super::{Connection, Directive};
 use crate::config::Limits;
-use crate::limit::spacing::Spacing;
 use crate::limit::{QueuePermit, QueueWatch};
 
 /// Maximum time that the holder of a permit waits for its caller while others queue; at most a
@@ -90,8 +90,8 @@ impl HeldPermit {
         Self { time, permit }
     }
 
-    /// Records that a use of the permit begins, after which it rests.
-    pub fn begin_use(&mut self, spacing: Spacing) {
+    /// Records that a use of the permit begins. With a `spacing` it rests after it.
+    pub fn begin_use(&mut self, spacing: Option<Spacing>) {
         self.permit.begin_use(spacing);
     }
 
@@ -237,9 +237,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waits_count_in_total_while_others_queue() {
         let limit = Limit::new(Quota::AtOnce(NonZeroUsize::MIN));
-        let Admission::Immediate(Some(permit)) = acquire(&limit) else {
+        let Admission::Immediate(admitted) = acquire(&limit) else {
             panic!("no permit");
         };
+        let permit = admitted.permit.unwrap();
         let connection = Rc::new(Connection::new(Weak::new(), 0, Rc::default()));
         let held = HeldPermit::new(permit, &connection);
         wait(held.time(), 3600).await;

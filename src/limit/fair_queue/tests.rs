@@ -19,7 +19,7 @@ fn key(number: u8) -> OwnerKey {
     OwnerKey::at(Some(Ipv4Addr::new(10, 0, 0, number).into()))
 }
 
-fn acquire(queue: &Arc<FairQueue>, number: u8) -> QueuePermit {
+fn acquire(queue: &Arc<FairQueue>, number: u8) -> OwnPermit {
     match queue.acquire(key(number), 100).unwrap() {
         Acquired::Permit(permit) => permit,
         Acquired::Queued(_) => panic!("queued"),
@@ -44,7 +44,7 @@ fn counts(queue: &FairQueue) -> (usize, usize) {
     (state.in_use, state.queued)
 }
 
-fn received(waiter: &mut Waiter) -> Option<QueuePermit> {
+fn received(waiter: &mut Waiter) -> Option<OwnPermit> {
     waiter.permit.try_recv().ok()
 }
 
@@ -132,7 +132,7 @@ fn spacing() -> Spacing {
 }
 
 /// Uses a permit for a second and releases it. Returns the time of the release.
-async fn use_for_a_second(mut permit: QueuePermit) -> Instant {
+async fn use_for_a_second(mut permit: OwnPermit) -> Instant {
     permit.begin_use(spacing());
     tokio::time::sleep(Duration::from_secs(1)).await;
     drop(permit);
@@ -140,7 +140,7 @@ async fn use_for_a_second(mut permit: QueuePermit) -> Instant {
 }
 
 /// Returns the rest of a permit after its release at `released`.
-fn rest(permit: &QueuePermit, released: Instant) -> Duration {
+fn rest(permit: &OwnPermit, released: Instant) -> Duration {
     permit.rests_until().unwrap() - released
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::num::NonZeroU32;
 
 use super::request::{Request, RequestId};
 use super::{CommandId, Output, Settings, State};
@@ -144,11 +145,10 @@ impl Link {
     }
 
     /// Returns the number of replicas to assume without a store.
-    pub(super) fn assumed_replicas(&self) -> u32 {
-        match self.settings.replicas {
-            0 => self.replicas.max(1),
-            configured => configured,
-        }
+    pub(super) fn assumed_replicas(&self) -> NonZeroU32 {
+        let counts = [self.settings.replicas, self.replicas];
+        let known = counts.into_iter().find_map(NonZeroU32::new);
+        known.unwrap_or(NonZeroU32::MIN)
     }
 
     pub(super) fn connected(&mut self, now: Time, run: Option<RunId>, store: StoreTime) {

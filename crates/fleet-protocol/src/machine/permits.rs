@@ -8,7 +8,7 @@ use super::{Output, PermitId, Settings, State};
 use crate::command::{Beat, Bye, Command, Enter, Leave, QueueLimit, QueueTickets};
 use crate::name::{Name, Ticket};
 use crate::reply::{BeatReply, Body};
-use crate::spacing::spacing;
+use crate::spacing::Spacing;
 use crate::time::Time;
 
 /// Maximum number of tickets in one heartbeat; more are divided, so that no script runs for long.
@@ -130,6 +130,15 @@ impl Permits {
         self.remove_unused(io, name);
     }
 
+    /// Records that a use of a permit begins, in place of an earlier use.
+    pub(super) fn used(&mut self, io: &Io<'_>, permit: PermitId) {
+        let queue = self.held.get(&permit.0);
+        let queue = queue.and_then(|name| self.queues.get_mut(name));
+        if let Some(held) = queue.and_then(|queue| queue.held.get_mut(&permit.0)) {
+            held.since = io.now;
+        }
+    }
+
     pub(super) fn released(&mut self, io: &mut Io<'_>, permit: PermitId) {
         let Some(name) = self.held.remove(&permit.0) else {
             return;
@@ -139,9 +148,8 @@ impl Permits {
         };
         if let Some(held) = queue.held.remove(&permit.0) {
             let length = io.now.since(held.since);
-            let replicas = io.link.assumed_replicas();
-            let wait = spacing(replicas, length, queue.limit.timeout, self.jitter.f64());
-            queue.opens = io.now + wait;
+            let spacing = Spacing::new(io.link.assumed_replicas(), queue.limit.timeout);
+            queue.opens = io.now + spacing.rest(length, self.jitter.f64());
             if held.known {
                 let leave = queue.leave(name, held.ticket, held.caller);
                 self.leave(io, leave);

@@ -1,5 +1,6 @@
 //! One replica's side, event by event.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fleet_protocol::command::{Beat, Command, Fact, KeyFingerprint, QueueLimit, Rate, RunId};
@@ -426,7 +427,7 @@ fn rate_slot_is_the_stores_while_joined_and_a_share_while_alone() {
     );
     replay.handle(reserve());
     replay.handle(Event::Disconnected);
-    let slot = Slot::Share(3);
+    let slot = Slot::Share(NonZeroU32::new(3).unwrap());
     assert!(
         replay
             .advance(5000)

@@ -7,13 +7,13 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::rc::Rc;
 use std::time::Duration;
 
+use fleet_protocol::spacing::Spacing;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::budget::RetryBudget;
 use crate::config::Quota;
 use crate::limit::owner::OwnerKey;
-use crate::limit::spacing::Spacing;
 use crate::limit::{Admission, Limit, QueuePermit};
 
 const DURATION: Duration = Duration::from_mins(10);
@@ -80,9 +80,9 @@ impl Replica {
         let deadline = Instant::now() + QUEUE_TIMEOUT;
         let known = NonZeroU32::new(self.setup.known).unwrap();
         let permit = match self.limit.acquire(key, 100, known).unwrap() {
-            Admission::Immediate(permit) => permit,
+            Admission::Immediate(admitted) => admitted.permit,
             Admission::Queued(request) => match request.wait(deadline).await {
-                Ok(permit) => permit,
+                Ok(admitted) => admitted.permit,
                 Err(_) => return false,
             },
         };
@@ -98,7 +98,7 @@ impl Replica {
         let allowance = budget.allowance(true);
         loop {
             sleep_until(self.gate_opens.get()).await;
-            permit.begin_use(spacing);
+            permit.begin_use(Some(spacing));
             if self.service.query(self.setup.query).await {
                 return true;
             }

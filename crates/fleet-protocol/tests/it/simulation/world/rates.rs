@@ -173,7 +173,7 @@ impl World {
                 let late = self.now - requested > micros(TIMING.timeout);
                 (self.now + micros(wait), Due::Slot { requested, late })
             }
-            Slot::Share(replicas) => (self.now, Due::Share(replicas)),
+            Slot::Share(replicas) => (self.now, Due::Share(replicas.get())),
             Slot::Never => {
                 self.report.never += 1;
                 return self.end_first(machine, limit);
