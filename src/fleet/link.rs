@@ -311,7 +311,7 @@ impl Link {
 
     /// Connects after a wait. Sentinels are queried each time.
     fn connect(&self, wait: Duration) -> Connecting {
-        let setup = self.setup.clone();
+        let (setup, failures) = (self.setup.clone(), self.failures);
         Box::pin(async move {
             sleep(wait).await;
             // As they are by now.
@@ -322,7 +322,7 @@ impl Link {
                     addresses,
                     master,
                     target,
-                } => sentinels::primary(addresses, master, target).await,
+                } => sentinels::primary(addresses, master, target, failures).await,
             }?;
             let opening = Connection::open(&address, &store.target, &store.keys, settings.replica);
             let connection = opening.await?;

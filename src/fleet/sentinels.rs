@@ -9,7 +9,8 @@ use super::error::StoreError;
 use super::target::Target;
 use crate::config::HostPort;
 
-/// Returns the address of the primary from the first sentinel that knows one.
+/// Returns the address of the primary from the first sentinel that knows one. Each failed attempt
+/// to reach a primary begins with the next sentinel, since one that is cut off names a lost primary.
 ///
 /// # Errors
 /// If none does, each within the timeout of `target`.
@@ -17,8 +18,11 @@ pub(super) async fn primary(
     sentinels: &[HostPort],
     master: &str,
     target: &Target,
+    failures: u32,
 ) -> Result<Address, StoreError> {
-    for sentinel in sentinels {
+    let first = failures as usize % sentinels.len().max(1);
+    let (last, first) = sentinels.split_at(first);
+    for sentinel in first.iter().chain(last) {
         let asking = query(sentinel, master, target);
         if let Ok(Ok(Some(address))) = timeout(target.timeout, asking).await {
             return Ok(Address::Tcp(address));

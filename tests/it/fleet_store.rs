@@ -9,6 +9,8 @@ use fleet_protocol::command::{KeyFingerprint, QueueLimit};
 use fleet_protocol::machine::{PermitId, Settings};
 use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
 use testkit::store::{Network, SentinelSetup, StoreProxy, StoreServer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -316,6 +318,48 @@ async fn store_that_is_slower_than_the_timeout_is_away_and_a_faster_one_is_not()
     member.state(State::Alone).await;
     proxy.set(Network::Up);
     member.state(State::Joined).await;
+}
+
+/// Starts a sentinel that names a port as that of the primary; returns its own.
+async fn sentinel_naming(primary: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let digits = primary.to_string();
+            let reply = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{digits}\r\n", digits.len());
+            let _ = socket.read(&mut [0; 1024]).await;
+            let _ = socket.write_all(reply.as_bytes()).await;
+            // Closed by the replica.
+            let _ = socket.read(&mut [0; 1]).await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn sentinel_that_names_a_lost_primary_does_not_hide_the_others() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let proxy = StoreProxy::start(server.socket()).await;
+    let ports = [
+        sentinel_naming(free_port().await).await,
+        sentinel_naming(proxy.port()).await,
+    ];
+    let route = Route::Sentinels {
+        addresses: ports.map(host_port).to_vec(),
+        master: SentinelSetup::MASTER.to_owned(),
+        target: TARGET,
+    };
+    let mut member = Member::at(route, 1, TARGET, LEASE);
+    member.state(State::Joined).await;
+}
+
+/// Returns a port that refuses connections.
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// Returns two replicas that sentinels lead to a primary.
