@@ -24,6 +24,7 @@ use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
 use crate::config::{
     BindAddress, Boot, Changes, Config, ConfigFingerprint, ConfigProblem, ListenAddress, Live,
 };
+use crate::fleet::metrics::FleetMetrics;
 use crate::fleet::{FleetThread, Source, TlsFiles};
 use crate::inbound::connection::Evictions;
 use crate::inbound::connection_count::ConnectionCount;
@@ -194,12 +195,13 @@ impl App {
             DialConfig::new(upstream_tls.configs.clone(), live.upstream.egress.clone());
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedControlClient::from(control::client(&live, &dial_config));
+        let fleet = start_fleet(&boot, &live, &upstream_tls, &metrics)?;
+        let handle = fleet.as_ref().map(|thread| Arc::clone(thread.fleet()));
         let mut control = Control::new(&metrics, client.clone(), files.clone(), clock)?;
+        control.share_logins(handle.clone());
         let audit = log
             .as_ref()
             .map_or_else(AuditLog::embedded, |log| log.audit.clone());
-        let fleet = start_fleet(&boot, &live, &upstream_tls)?;
-        let handle = fleet.as_ref().map(|thread| Arc::clone(thread.fleet()));
         let published = Published::initial(live, &dial_config, handle.clone())?;
         let shared = Arc::new(Shared {
             fleet: handle,
@@ -515,6 +517,7 @@ fn start_fleet(
     boot: &Boot,
     live: &Live,
     tls: &UpstreamTls,
+    metrics: &Metrics,
 ) -> Result<Option<FleetThread>, StartError> {
     let (Some(store), Some(fleet)) = (&boot.fleet_store, &live.fleet) else {
         return Ok(None);
@@ -525,7 +528,7 @@ fn start_fleet(
         upstream: &live.upstream,
         roots: tls.roots(),
     };
-    FleetThread::start(source)
+    FleetThread::start(source, FleetMetrics::register(metrics.registry())?)
         .map(Some)
         .map_err(StartError::Fleet)
 }

@@ -12,9 +12,13 @@ pub mod keys;
 pub mod link;
 pub mod metrics;
 mod owner;
+mod records;
 mod requests;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod sentinels;
 mod target;
+pub mod tokens;
 
 pub use dial::Address;
 pub use error::StoreError;

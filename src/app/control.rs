@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::config::{Credential, Live, TokenCache};
+use crate::fleet::Fleet;
 use crate::inbound::tls::CertificateReloader;
 use crate::observe::metrics::Metrics;
 use crate::site;
@@ -38,6 +39,7 @@ pub(super) struct Control {
     egress: Option<AbortHandle>,
     files: FileReader,
     login_gates: LoginGates,
+    fleet: Option<Arc<Fleet>>,
 }
 
 struct KeeperTask {
@@ -78,7 +80,13 @@ impl Control {
             egress: None,
             files,
             login_gates: LoginGates::default(),
+            fleet: None,
         })
+    }
+
+    /// Shares what tasks that start from now on learn with other replicas.
+    pub(super) fn share_logins(&mut self, fleet: Option<Arc<Fleet>>) {
+        self.fleet = fleet;
     }
 
     /// Starts the reload of certificates.
@@ -164,6 +172,7 @@ impl Control {
             clock: self.clock,
             files: self.files.clone(),
             logins: self.login_gates.of(&credential.token_url),
+            fleet: self.fleet.clone(),
         };
         let (settings, receiver) = watch::channel(settings);
         let keeper = Keeper::new(
@@ -264,6 +273,7 @@ mod tests {
                 clock: Clock::SYSTEM,
                 files: control.files.clone(),
                 logins: Arc::default(),
+                fleet: None,
             },
         );
         let agent = Agent::new(

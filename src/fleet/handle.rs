@@ -1,6 +1,7 @@
 //! The handle of the fleet for all threads.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::changes::Changes;
 use super::dial::Address;
 use super::keys::{FleetKeys, NameKind};
 use super::link::{Link, LinkStatus, Route, Setup, Store};
+use super::metrics::FleetMetrics;
 use super::requests::{Requests, Response};
 use super::target::{Target, TlsFiles};
 use crate::config::{self, FleetStore, StoreAddress, UpstreamSettings};
@@ -52,6 +54,13 @@ pub struct Fleet {
     changes: Changes,
     limits: Arc<SharedLimits>,
     callers: Mutex<HashMap<OwnerKey, Name>>,
+    metrics: FleetMetrics,
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fleet").field(&self.replica).finish()
+    }
 }
 
 impl Fleet {
@@ -61,6 +70,7 @@ impl Fleet {
     /// If a key is too short.
     pub(super) fn new(
         source: Source<'_>,
+        metrics: FleetMetrics,
     ) -> Result<(Arc<Self>, Link, mpsc::Receiver<Event>), ShortSecret> {
         let replica = Replica(fastrand::u32(..));
         let keys = source.keys()?;
@@ -79,6 +89,7 @@ impl Fleet {
             changes: Changes::default(),
             limits,
             callers: Mutex::default(),
+            metrics,
         };
         Ok((Arc::new(fleet), link, receiver))
     }
@@ -182,6 +193,11 @@ impl Fleet {
     /// spurious: after each connection one is due, since pushes may have been missed.
     pub fn token_changes(&self, identity: Name) -> watch::Receiver<()> {
         self.changes.follow(identity)
+    }
+
+    /// Returns the metrics.
+    pub(super) fn metrics(&self) -> &FleetMetrics {
+        &self.metrics
     }
 
     /// Sends a request to the store and returns its response; `None` without a store.

@@ -114,6 +114,12 @@ impl Link {
         }
     }
 
+    /// Returns the sender of the state, for a link that does not run.
+    #[cfg(test)]
+    pub(super) fn into_status(self) -> watch::Sender<LinkStatus> {
+        self.status
+    }
+
     fn now(&self) -> Time {
         Time::new(self.origin.elapsed())
     }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::handle::{Fleet, Source};
 use super::link::Link;
+use super::metrics::FleetMetrics;
 
 /// Name lookups and reads of files at the same time.
 const MAX_BLOCKING_THREADS: usize = 4;
@@ -33,8 +34,8 @@ impl FleetThread {
     ///
     /// # Errors
     /// When the thread or its runtime cannot be created, or a key is too short.
-    pub fn start(source: Source<'_>) -> io::Result<Self> {
-        let (fleet, link, events) = Fleet::new(source).map_err(io::Error::other)?;
+    pub fn start(source: Source<'_>, metrics: FleetMetrics) -> io::Result<Self> {
+        let (fleet, link, events) = Fleet::new(source, metrics).map_err(io::Error::other)?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(MAX_BLOCKING_THREADS)

@@ -106,6 +106,19 @@ impl Fingerprint {
         digits.truncate(Self::LEN);
         Self(digits)
     }
+
+    /// Returns a fingerprint that another replica states.
+    pub(super) const fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
 }
 
 /// The cache file, shared by all keepers of the process.

@@ -8,6 +8,7 @@ mod log;
 mod reader;
 mod secrets;
 mod settings;
+mod shared;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use self::cached::CacheHandle;
 use self::deadline::Deadline;
 use self::reader::{SecretReader, SecretSnapshot};
 use self::secrets::{SecretCandidate, SecretSelector, Selection, WhichSecret};
+use self::shared::Turn;
 use super::cache::CachedToken;
 use super::issuer::{IssuedToken, Issuer, LoginError, LoginRequest};
 use super::login_gate::LoginGate;
@@ -32,6 +34,8 @@ use super::schedule::{self, Failures};
 use super::slot::{Token, TokenSlot};
 use super::status::Skew;
 use crate::config::{self, Credential};
+use crate::fleet::Fleet;
+use crate::fleet::tokens::{LoginTurn, SharedLogins};
 use crate::system::clock::Clock;
 use crate::system::files::FileReader;
 
@@ -48,6 +52,8 @@ pub struct KeeperContext {
     pub files: FileReader,
     /// The bound on logins at the keeper's token endpoint.
     pub logins: Arc<LoginGate>,
+    /// The fleet, if replicas share logins.
+    pub fleet: Option<Arc<Fleet>>,
 }
 
 /// The task that logs in for one credential.
@@ -64,6 +70,9 @@ pub struct Keeper<I> {
     logins: Arc<LoginGate>,
     new_settings: watch::Receiver<KeeperSettings>,
     cache: Option<CacheHandle>,
+    shared: Option<SharedLogins>,
+    /// The scheduled login is postponed until the store is back.
+    awaits_store: bool,
     failures: Failures,
     /// Start of the last login that a 401 or an operator triggered.
     last_forced: Option<Instant>,
@@ -100,6 +109,8 @@ struct NewToken {
     secret: Option<WhichSecret>,
     /// It may have been revoked together with the rejected token that it replaces.
     suspect: bool,
+    /// Another replica obtained it with a secret that is not configured here.
+    other_secret: bool,
 }
 
 /// Details of a successful login that are only logged.
@@ -132,7 +143,10 @@ impl<I: Issuer> Keeper<I> {
             clock,
             files,
             logins,
+            fleet,
         } = context;
+        let fleet = fleet.filter(|fleet| fleet.shares_tokens());
+        let shared = fleet.map(|fleet| SharedLogins::new(fleet, Arc::clone(&credential)));
         let KeeperSettings {
             settings,
             cache,
@@ -140,6 +154,8 @@ impl<I: Issuer> Keeper<I> {
         } = new_settings.borrow_and_update().clone();
         Self {
             cache: cache.map(|cache| CacheHandle::new(cache, &credential)),
+            shared,
+            awaits_store: false,
             settings,
             slot,
             issuer,
@@ -163,23 +179,30 @@ impl<I: Issuer> Keeper<I> {
     pub async fn run(mut self) -> Infallible {
         let snapshot = self.read_secrets().await;
         self.secrets.set_baseline(&snapshot);
-        let began = self.clock.now();
-        let cached = Box::pin(self.adopt_token(LoginReason::Scheduled, began));
-        let mut schedule = match cached.await {
+        let mut schedule = match Box::pin(self.adopt_stored()).await {
             Some(schedule) => schedule,
             None => Box::pin(self.attempt(LoginReason::Scheduled)).await,
         };
         loop {
-            let reason = self.sleep_until_due(&schedule).await;
+            let reason = self.sleep_until_due(&mut schedule).await;
             // Boxed: the task rests most of the time, one for each customer.
             schedule = Box::pin(self.attempt(reason)).await;
         }
     }
 
-    /// Logs in, unless the result of a sibling's login is in the cache. Returns the deadlines of the
+    /// Publishes a token that the cache file or the fleet's store has at the start.
+    async fn adopt_stored(&mut self) -> Option<LoginSchedule> {
+        let began = self.clock.now();
+        match self.adopt_token(LoginReason::Scheduled, began).await {
+            Some(schedule) => Some(schedule),
+            None => self.adopt_at_start().await,
+        }
+    }
+
+    /// Logs in, unless the result of another replica's login is known. Returns the deadlines of the
     /// next login.
     async fn attempt(&mut self, reason: LoginReason) -> LoginSchedule {
-        let _permit = self.logins.acquire().await;
+        let permit = self.logins.acquire().await;
         let requested = self.slot.begin_login();
         let reason = match reason {
             _ if self.slot.is_rejected() => LoginReason::Rejected,
@@ -187,13 +210,31 @@ impl<I: Issuer> Keeper<I> {
             reason => reason,
         };
         let began = self.clock.now();
+        let (turn, _permit) = match self.take_turn(reason, began, permit).await {
+            Turn::Done(schedule) => return schedule,
+            Turn::LogIn(turn, permit) => (turn, permit),
+        };
+        if turn.is_some() {
+            return self.log_in_and_share(reason, turn).await;
+        }
         // Held until the result of the login is in the cache, where waiting siblings find it.
         let _lock = self.login_lock().await;
         if let Some(schedule) = self.adopt_token(reason, began).await {
             return schedule;
         }
+        self.log_in_and_share(reason, None).await
+    }
+
+    /// Logs in, publishes the result, and shares it with other replicas.
+    async fn log_in_and_share(
+        &mut self,
+        reason: LoginReason,
+        turn: Option<LoginTurn>,
+    ) -> LoginSchedule {
         let snapshot = self.read_secrets().await;
-        if let Some(schedule) = self.adopt_rejection(reason, &snapshot).await {
+        if turn.is_none()
+            && let Some(schedule) = self.adopt_rejection(reason, &snapshot).await
+        {
             return schedule;
         }
         if matches!(reason, LoginReason::Rejected | LoginReason::Requested) {
@@ -211,14 +252,21 @@ impl<I: Issuer> Keeper<I> {
                     secret: self.secrets.accepted_fingerprint(),
                 };
                 let schedule = self.publish(new);
+                let rejected = rejected.filter(|_| !self.secrets.has_accepted(&configured));
+                let all_rejected = rejected.as_ref().map(|_| configured.clone());
+                self.share_token(turn, &cached, all_rejected.unwrap_or_default(), log.id())
+                    .await;
                 self.store_cached(cached).await;
                 if let Some(error) = rejected {
-                    self.store_replaced(&error, &configured, &schedule).await;
+                    self.store_replaced(&error, configured, &schedule).await;
                 }
                 schedule
             }
             Err(error) => {
                 let schedule = self.schedule_retry(&error);
+                if let Some(turn) = turn {
+                    self.share_failure(turn, &error, &schedule).await;
+                }
                 self.store_rejection(&error, secrets, self.failures, &schedule)
                     .await;
                 schedule
@@ -326,6 +374,7 @@ impl<I: Issuer> Keeper<I> {
             expires_at,
             secret: None,
             suspect: false,
+            other_secret: false,
         };
         let log = LoginLog {
             skew,
@@ -344,6 +393,7 @@ impl<I: Issuer> Keeper<I> {
             expires_at,
             secret,
             suspect,
+            other_secret,
             ..
         } = new;
         let generation = token.generation();
@@ -364,6 +414,7 @@ impl<I: Issuer> Keeper<I> {
             status.consecutive_failures = 0;
             status.on_old_secret = on_old_secret;
             status.other_customer = other_customer;
+            status.other_secret = other_secret;
             status.secret = secret;
             let replaced = status.suspect_since.unwrap_or(generation - 1);
             status.suspect_since = suspect.then_some(replaced);
@@ -373,9 +424,10 @@ impl<I: Issuer> Keeper<I> {
         LoginSchedule { due, due_if_forced }
     }
 
-    /// Sleeps until a login is due or a secret changes. Applies new settings meanwhile. Returns
-    /// `Scheduled` for a forced login also; `attempt` determines its reason.
-    async fn sleep_until_due(&mut self, schedule: &LoginSchedule) -> LoginReason {
+    /// Sleeps until a login is due or a secret changes. Applies new settings and adopts tokens of
+    /// other replicas meanwhile. Returns `Scheduled` for a forced login also; `attempt` determines
+    /// its reason.
+    async fn sleep_until_due(&mut self, schedule: &mut LoginSchedule) -> LoginReason {
         loop {
             self.expire();
             let mut left = schedule.due.left(self.clock);
@@ -396,6 +448,14 @@ impl<I: Issuer> Keeper<I> {
                     }
                 }
                 snapshot = self.reader.changed() => Some(snapshot),
+                () = Self::shared_changed(&mut self.shared) => {
+                    if let Some(adopted) = Box::pin(self.sync_shared()).await {
+                        *schedule = adopted;
+                    } else if self.is_store_back() {
+                        return LoginReason::Scheduled;
+                    }
+                    None
+                }
             };
             if snapshot.is_some() {
                 self.report_secrets();

@@ -62,10 +62,25 @@ impl Token {
         }
     }
 
+    fn text(&self) -> &[u8] {
+        let bearer = self.bearer.as_bytes();
+        bearer.strip_prefix(b"Bearer ").unwrap_or(bearer)
+    }
+
+    /// Returns `true` if this is the token with this text.
+    pub(super) fn is(&self, token: &SecretString) -> bool {
+        self.text() == token.expose_secret().as_bytes()
+    }
+
+    /// Returns the token's text.
+    pub(super) fn secret(&self) -> SecretString {
+        // A token is visible ASCII.
+        SecretString::from(str::from_utf8(self.text()).unwrap_or_default())
+    }
+
     /// Returns `true` if a header value contains the token, in any scheme.
     pub fn occurs_in(&self, value: &[u8]) -> bool {
-        let bearer = self.bearer.as_bytes();
-        let token = bearer.strip_prefix(b"Bearer ").unwrap_or(bearer);
+        let token = self.text();
         // Nearly all header values are shorter than a token.
         value.len() >= token.len() && value.windows(token.len()).any(|part| part == token)
     }
@@ -204,7 +219,7 @@ impl TokenSlot {
     /// [`TokenSlot::report_rejected`] or [`TokenSlot::request_login`].
     ///
     /// # Errors
-    /// As soon as the login fails, or if it takes longer than `timeout`.
+    /// As soon as the login fails or is deferred, or if it takes longer than `timeout`.
     pub async fn wait_newer(
         &self,
         generation: u64,
@@ -216,7 +231,7 @@ impl TokenSlot {
                 .filter(|token| token.generation > generation)
         };
         self.wait(timeout, newer, |status| {
-            status.consecutive_failures > 0 && !status.in_progress && deferral(status).is_some()
+            !status.in_progress && deferral(status).is_some()
         })
         .await
     }

@@ -134,6 +134,8 @@ pub struct TokenStatus {
     /// unreadable, but with the last accepted one or by a sibling. A restart would have no valid
     /// secret.
     pub on_old_secret: bool,
+    /// Another replica obtained the newest token, with a secret that is not configured here.
+    pub other_secret: bool,
     /// The customer that the newest token names, if it is not the configured one.
     pub other_customer: Option<Arc<str>>,
     /// The secret that obtained the newest token; `None` for a token from the cache.

@@ -335,7 +335,8 @@ impl Finish {
                     .arg(millis(wait).max(1))
                     .call()
             }
-            LoginResult::Failed => call.call(),
+            // It counts as no forced login.
+            LoginResult::Failed => call.key(format_args!("f:{identity}")).call(),
         }
     }
 }

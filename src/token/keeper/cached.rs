@@ -76,7 +76,7 @@ impl<I: Issuer> Keeper<I> {
 
     /// Returns a cached token if it is newer than the current one and, unless `even_overdue`, not
     /// due for refresh itself.
-    fn cached_token(&self, cached: CachedToken, even_overdue: bool) -> Option<NewToken> {
+    pub(super) fn cached_token(&self, cached: CachedToken, even_overdue: bool) -> Option<NewToken> {
         let CachedToken {
             token: text,
             obtained_at,
@@ -113,12 +113,13 @@ impl<I: Issuer> Keeper<I> {
             expires_at,
             secret: None,
             suspect: false,
+            other_secret: false,
         })
     }
 
     /// Returns `true` if `secret`, with which a sibling logged in, is a configured one, which is then
     /// remembered as accepted.
-    async fn is_proven(&mut self, secret: Option<Fingerprint>) -> bool {
+    pub(super) async fn is_proven(&mut self, secret: Option<Fingerprint>) -> bool {
         let Some(secret) = secret else {
             return false;
         };
@@ -147,8 +148,7 @@ impl<I: Issuer> Keeper<I> {
         rejection.is_some()
     }
 
-    /// Postpones a login that Citrix rejected from a sibling. Attempts and their backoff are those of
-    /// all siblings together.
+    /// Postpones a login that Citrix rejected from a sibling with the same file.
     pub(super) async fn adopt_rejection(
         &mut self,
         reason: LoginReason,
@@ -156,16 +156,27 @@ impl<I: Issuer> Keeper<I> {
     ) -> Option<LoginSchedule> {
         let handle = self.cache.as_ref()?;
         let secrets = self.secrets.fingerprints(snapshot);
-        let now = self.clock.now();
         if secrets.is_empty() {
             return None;
         }
+        let now = self.clock.now();
         let rejection = handle.cache.rejection(handle.id, secrets, now).await?;
+        self.postpone(rejection, reason, snapshot)
+    }
+
+    /// Postpones a login because of a rejection. Attempts and their backoff are those of all
+    /// siblings together.
+    pub(super) fn postpone(
+        &mut self,
+        rejection: CachedRejection,
+        reason: LoginReason,
+        snapshot: &SecretSnapshot,
+    ) -> Option<LoginSchedule> {
         let is_limited = rejection.outcome == Outcome::RateLimited;
         if is_limited && reason == LoginReason::NewSecret {
             return None;
         }
-        let is_served = self.slot.usable(now).is_some() && !self.slot.is_rejected();
+        let is_served = self.slot.usable(self.clock.now()).is_some() && !self.slot.is_rejected();
         let due_if_forced = Deadline::at(rejection.short_until, self.clock);
         let due = if is_served {
             Deadline::at(rejection.until, self.clock)
@@ -224,19 +235,15 @@ impl<I: Issuer> Keeper<I> {
     pub(super) async fn store_replaced(
         &self,
         error: &LoginError,
-        configured: &[Fingerprint],
+        configured: Vec<Fingerprint>,
         schedule: &LoginSchedule,
     ) {
-        let accepted = self.secrets.accepted_fingerprint();
-        if accepted.is_some_and(|accepted| configured.contains(&accepted)) {
-            return;
-        }
         let schedule = LoginSchedule {
             due: schedule.due,
             due_if_forced: Deadline::now(self.clock),
         };
         let failures = Failures::default().with(error.outcome);
-        self.store_rejection(error, configured.to_vec(), failures, &schedule)
+        self.store_rejection(error, configured, failures, &schedule)
             .await;
     }
 

@@ -9,6 +9,13 @@ use super::{Keeper, LoginLog, LoginReason, NewToken};
 use crate::token::cache::CachedRejection;
 use crate::token::issuer::{Issuer, LoginError};
 
+impl LoginLog {
+    /// Returns Citrix's transaction id.
+    pub(super) fn id(&self) -> Option<&str> {
+        text(self.transaction_id.as_ref())
+    }
+}
+
 impl<I: Issuer> Keeper<I> {
     pub(super) fn log_success(&self, new: &NewToken, log: &LoginLog, reason: LoginReason) {
         let lifetime = new
@@ -20,7 +27,7 @@ impl<I: Issuer> Keeper<I> {
             generation = new.token.generation(),
             lifetime_s = lifetime.as_secs(),
             next_refresh_in_s = tenths(new.due.left(self.clock).as_secs_f64()),
-            transaction_id = text(log.transaction_id.as_ref()),
+            transaction_id = log.id(),
             clock_skew_s = log.skew.map(|skew| tenths(skew.seconds())),
             after_a_401 = reason == LoginReason::Rejected,
             asked_for = reason == LoginReason::Requested,

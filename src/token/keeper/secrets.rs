@@ -215,6 +215,12 @@ impl SecretSelector {
         Some(Fingerprint::of(accepted.hash))
     }
 
+    /// Returns `true` if the last accepted secret is one of these.
+    pub(super) fn has_accepted(&self, secrets: &[Fingerprint]) -> bool {
+        let accepted = self.accepted_fingerprint();
+        accepted.is_some_and(|accepted| secrets.contains(&accepted))
+    }
+
     /// Records that Citrix accepted one of the secrets just read from a sibling. Returns `false` if
     /// it is another one.
     pub(super) fn accepted_elsewhere(

@@ -3,6 +3,7 @@
 mod cache;
 mod customer;
 mod failures;
+mod fleet;
 mod forced;
 mod log;
 mod redaction;
@@ -170,6 +171,17 @@ impl TestKeeper {
         latency: Duration,
         script: impl FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Self {
+        Self::in_fleet(credential, cache, None, clock, latency, script)
+    }
+
+    fn in_fleet(
+        credential: Credential,
+        cache: Option<Cache>,
+        fleet: Option<Arc<Fleet>>,
+        clock: Clock,
+        latency: Duration,
+        script: impl FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send + 'static,
+    ) -> Self {
         let registry = Registry::new();
         let files = FileReader::register(&registry).unwrap();
         let metrics = TokenMetrics::register(&registry).unwrap().customer("acme");
@@ -193,6 +205,7 @@ impl TestKeeper {
                 clock,
                 files,
                 logins: Arc::default(),
+                fleet,
             },
         );
         Self {

@@ -408,7 +408,10 @@ impl Model {
             LoginOutcome::Throttled(Duration::from_millis(opens - self.now))
         } else if let Some(verdict) = self.rejected.get(self.expiry(), &(identity, login.secret)) {
             LoginOutcome::Rejected(verdict.clone())
-        } else if login.forced.is_some() && self.forced.get(self.expiry(), &identity).is_some() {
+        } else if login.forced.is_some()
+            && self.forced.get(self.expiry(), &identity).is_some()
+            && self.locks.get(self.expiry(), &identity).is_none()
+        {
             LoginOutcome::Recent
         } else if self.locks.get(self.expiry(), &identity).is_none() {
             self.locks
@@ -456,7 +459,9 @@ impl Model {
                 let wait = millis(*wait).clamp(1, millis(MAX_LOGIN_WAIT));
                 self.throttled.insert(identity, self.now + wait);
             }
-            LoginResult::Failed => {}
+            LoginResult::Failed => {
+                self.forced.remove(&identity);
+            }
         }
         self.pushes.push((None, Push::Token(identity)));
         Body::Done
