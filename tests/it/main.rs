@@ -30,6 +30,7 @@ mod emulator;
 mod endings;
 mod fairness;
 mod fleet;
+mod fleet_gateways;
 mod fleet_shared;
 mod fleet_store;
 mod harness;

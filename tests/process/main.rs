@@ -19,6 +19,7 @@ mod configuration_errors;
 mod demo;
 mod doctor;
 mod egress;
+mod fleet;
 mod gateway;
 mod hardening;
 mod lifecycle;
