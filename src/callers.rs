@@ -1,9 +1,4 @@
 //! Identifies the caller of a request by its credentials and its peer (interface §3.1, §4.1).
-//!
-//! The hash of the presented secret is compared with that of every caller, each in constant time,
-//! without stopping at a match. A map would be faster with a thousand callers, but its timing would
-//! reveal how many leading bits of a hash that the client knows match a configured one; for a weak
-//! secret that is enough to guess it.
 
 pub mod browser_guard;
 pub mod caller_state;
@@ -14,8 +9,10 @@ pub mod head;
 pub mod login;
 pub mod observations;
 pub mod secret;
+mod secret_index;
 pub mod throttle;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -27,12 +24,16 @@ use crate::system::clock::Clock;
 use crate::system::digest::Sha256;
 use credentials::PresentedCredentials;
 use gateway_token::{Claims, Signer, Verification};
+use secret_index::SecretIndex;
 
 /// The configured callers. If there is none, requests are anonymous.
 #[derive(Debug)]
 pub struct Callers {
     all: Vec<Caller>,
-    any_secret: bool,
+    by_name: HashMap<String, usize>,
+    secrets: SecretIndex,
+    /// The indices of those that only their peer identifies.
+    without_secret: Vec<usize>,
 }
 
 /// The identity of a connection's peer.
@@ -101,8 +102,12 @@ impl fmt::Display for UnknownCaller<'_> {
 impl Callers {
     /// Creates the callers of a configuration.
     pub fn new(all: Vec<Caller>) -> Self {
+        let indices = 0..all.len();
+        let by_name = all.iter().map(|caller| caller.name.clone());
         Self {
-            any_secret: all.iter().any(Caller::has_secret),
+            by_name: by_name.zip(indices.clone()).collect(),
+            secrets: SecretIndex::new(&all),
+            without_secret: indices.filter(|&index| !all[index].has_secret()).collect(),
             all,
         }
     }
@@ -114,7 +119,7 @@ impl Callers {
 
     /// Returns `true` if a caller has a secret.
     pub fn have_secrets(&self) -> bool {
-        self.any_secret
+        !self.secrets.is_empty()
     }
 
     /// Returns `true` if a rejected request may have tried to guess a secret. A JWT is none: it is
@@ -141,9 +146,8 @@ impl Callers {
 
     /// Returns the index of the caller with this name.
     pub fn index_of(&self, name: &[u8]) -> Option<usize> {
-        self.all
-            .iter()
-            .position(|caller| caller.name.as_bytes() == name)
+        let name = std::str::from_utf8(name).ok()?;
+        self.by_name.get(name).copied()
     }
 
     /// Identifies the caller by a gateway token, else as [`Self::identify`].
@@ -195,7 +199,7 @@ impl Callers {
                 .then_some(Identity::without_secret(index))
         };
         let identity = identity.ok_or(UnknownCaller::StaleToken)?;
-        if peer.network_of(caller).is_some() && peer.has_certificate_of(caller) {
+        if peer.matches(caller).is_some() {
             Ok(identity)
         } else {
             Err(UnknownCaller::WrongPeer(&caller.name))
@@ -218,19 +222,21 @@ impl Callers {
         let hash = presented.secret().map(Sha256::of);
         // 1 + the number of this secret, 0 if there is none; and 1 if the peer matches its caller.
         let (mut found, mut found_matches) = (0, 0);
+        for entry in hash.iter().flat_map(|hash| self.secrets.bucket(hash)) {
+            // The peer of each entry, and arithmetic instead of a branch: the time of a rarely taken
+            // branch reveals the match.
+            let matches = peer.matches(&self.all[entry.caller]).is_some();
+            let equal = hash
+                .as_ref()
+                .is_some_and(|hash| entry.expected.matches(hash));
+            found |= usize::from(equal) * (entry.caller * MAX_SECRETS + entry.secret + 1);
+            found_matches |= usize::from(equal & matches);
+        }
         let mut by_peer: Option<((bool, u8), usize)> = None;
-        for (index, caller) in self.all.iter().enumerate() {
-            let network = peer.network_of(caller);
-            let matches = network.is_some() && peer.has_certificate_of(caller);
-            for (nth, expected) in caller.secrets.iter().enumerate() {
-                // Arithmetic instead of a branch: the time of a rarely taken branch reveals the
-                // match.
-                let equal = usize::from(hash.as_ref().is_some_and(|hash| expected.matches(hash)));
-                found |= equal * (index * MAX_SECRETS + nth + 1);
-                found_matches |= equal * usize::from(matches);
-            }
-            if matches && !caller.has_secret() {
-                let rank = (caller.certificate.is_some(), network.unwrap_or(0));
+        for &index in &self.without_secret {
+            let caller = &self.all[index];
+            if let Some(network) = peer.matches(caller) {
+                let rank = (caller.certificate.is_some(), network);
                 // The first of equal rank wins.
                 if by_peer.is_none_or(|(best, _)| rank > best) {
                     by_peer = Some((rank, index));
@@ -263,6 +269,12 @@ impl Callers {
 }
 
 impl PeerIdentity<'_> {
+    /// Returns the prefix length of the network if the peer has the caller's network and certificate.
+    fn matches(&self, caller: &Caller) -> Option<u8> {
+        let network = self.network_of(caller);
+        network.filter(|_| self.has_certificate_of(caller))
+    }
+
     /// Returns the prefix length of the narrowest of the caller's networks that contains the
     /// address; 0 if the caller has no networks, `None` if none contains it.
     fn network_of(&self, caller: &Caller) -> Option<u8> {

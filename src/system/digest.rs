@@ -12,6 +12,9 @@ use citrix_wire::hex;
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
+    /// A digest of which no value is known.
+    pub const ZERO: Self = Self([0; 32]);
+
     /// Returns the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_aws(digest(&SHA256, bytes))
