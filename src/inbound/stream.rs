@@ -13,9 +13,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
+use super::tls::TlsStream;
 use citrix_wire::framing_guard::FramingGuard;
 
 /// The client's HTTP/2 connection preface (RFC 9113 section 3.4).

@@ -5,16 +5,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustls::server::Acceptor as HelloReader;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::Acceptor;
 use crate::inbound::connection::Connection;
 use crate::inbound::stream::{CallerProtocol, Socket, Stream, Transport, WatchedSocket};
-use crate::inbound::tls::{CallerCertificate, HandshakeFailure, HandshakeFailures, InboundTls};
+use crate::inbound::tls::{
+    CallerCertificate, HandshakeFailure, HandshakeFailures, InboundTls, TlsStream,
+};
 use crate::tls::ALPN_H2;
 
 /// The first byte of a TLS handshake, the type of its record; no HTTP method begins with it.
@@ -72,9 +71,9 @@ impl Acceptor {
             return open_plain(socket, &[first], connection).await;
         }
         guard.in_progress = true;
-        let opened = shake_hands(socket, first, tls)
+        let opened = TlsStream::accept(socket, &[first], tls.config())
             .await
-            .and_then(|session| self.open_session(session, connection));
+            .and_then(|stream| self.open_session(stream, connection));
         match &opened {
             Ok(_) => guard.in_progress = false,
             Err(error) => guard.fail(HandshakeFailure::of(error), Some(error)),
@@ -84,10 +83,10 @@ impl Acceptor {
 
     fn open_session(
         &self,
-        session: TlsStream<WatchedSocket>,
+        stream: TlsStream<WatchedSocket>,
         connection: &Rc<Connection>,
     ) -> io::Result<(Stream, CallerProtocol)> {
-        let (_, state) = session.get_ref();
+        let state = stream.session();
         let protocol = if state.alpn_protocol() == Some(ALPN_H2) {
             CallerProtocol::Http2
         } else {
@@ -104,7 +103,7 @@ impl Acceptor {
             );
             connection.set_certificate(certificate);
         }
-        let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
+        let stream = Stream::new(Transport::Tls(Box::new(stream)), Rc::clone(connection));
         connection.set_tls();
         connection.opened();
         Ok((stream, protocol))
@@ -128,17 +127,6 @@ impl Acceptor {
         }
         Ok((stream, protocol))
     }
-}
-
-async fn shake_hands(
-    socket: WatchedSocket,
-    first: u8,
-    tls: &InboundTls,
-) -> io::Result<TlsStream<WatchedSocket>> {
-    let mut hello = HelloReader::default();
-    hello.read_tls(&mut &[first][..])?;
-    let started = LazyConfigAcceptor::new(hello, socket).await?;
-    started.into_stream(tls.config()).await
 }
 
 async fn open_plain(
