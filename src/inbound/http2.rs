@@ -65,7 +65,8 @@ where
     }
     let fragments = Fragments::default();
     let guarded = GuardedStream::new(stream, Rc::clone(&fragments));
-    let mut server = match open(guarded, &connection, limits).await {
+    // Boxed, so that an open connection does not reserve space for it.
+    let mut server = match Box::pin(open(guarded, &connection, limits)).await {
         Some(Ok(server)) => server,
         Some(Err(error)) => return end_of(&error),
         None => return ConnectionEnd::Closed,
