@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::Fallible;
 use crate::caller::Caller;
+use crate::profile::Counts;
 
 /// Prefix of the names of profiles.
 const PROFILE: &str = "profile";
@@ -81,24 +82,24 @@ impl Gateway {
         self.control(&["instrumentation", "on"])
     }
 
-    /// Returns the number of instructions of the worker since the previous call, or since the count
-    /// began. Other threads write logs and keep time, whatever the requests.
-    pub(crate) fn instructions(&mut self) -> Fallible<u64> {
+    /// Returns what the worker did since the previous call, or since the count began. Other threads
+    /// write logs and keep time, whatever the requests.
+    pub(crate) fn counts(&mut self) -> Fallible<Counts> {
         self.control(&["dump"])?;
         self.profiles += 1;
         let prefix = format!("{PROFILE}.{}-", self.profiles);
-        let mut busiest = (0, PathBuf::new());
+        let mut busiest = (Counts::default(), PathBuf::new());
         for file in fs::read_dir(self.folder.path())? {
             let file = file?;
             if file.file_name().to_string_lossy().starts_with(&prefix) {
-                busiest = busiest.max((total(&file.path())?, file.path()));
+                busiest = busiest.max((Counts::read(&file.path())?, file.path()));
             }
         }
         self.last_profile = busiest.1;
         Ok(busiest.0)
     }
 
-    /// Keeps the profile of the last [`Gateway::instructions`] for `callgrind_annotate`.
+    /// Keeps the profile of the last [`Gateway::counts`] for `callgrind_annotate`.
     pub(crate) fn keep_profile(&self, name: &str) -> Fallible<()> {
         let folder = target()?.join("instructions");
         fs::create_dir_all(&folder)?;
@@ -128,14 +129,6 @@ impl Drop for Gateway {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// Returns the number of instructions in a profile.
-fn total(profile: &Path) -> Fallible<u64> {
-    let profile = fs::read_to_string(profile)?;
-    let mut lines = profile.lines();
-    let total = lines.find_map(|line| line.strip_prefix("totals: "));
-    Ok(total.ok_or("no total in the profile")?.trim().parse()?)
 }
 
 fn option(name: &str, folder: &Path, file: &str) -> String {

@@ -74,11 +74,11 @@ pub(crate) fn measure_all(upstream: &Upstream) -> Fallible<()> {
 fn connections(upstream: &Upstream, number: usize) -> Fallible<()> {
     let mut gateway = Gateway::start(&upstream.configuration(""))?;
     let idle = idle_callers(&gateway, number - 1)?;
-    let instructions = measure(&mut gateway, &get(SMALL, CUSTOMER))?;
+    let instructions = measure(&mut gateway, &get(SMALL, CUSTOMER))?.instructions;
     // The sweep of each second is part of what requests take, the more of it the slower they are.
-    gateway.instructions()?;
+    gateway.counts()?;
     thread::sleep(IDLE_TIME);
-    let idle_seconds = gateway.instructions()? / IDLE_TIME.as_secs();
+    let idle_seconds = gateway.counts()?.instructions / IDLE_TIME.as_secs();
     println!(
         "{number:>7} connections: {instructions}, and {idle_seconds} in a second without requests"
     );
@@ -87,7 +87,7 @@ fn connections(upstream: &Upstream, number: usize) -> Fallible<()> {
 }
 
 fn report(number: usize, of: &str, toml: &str, request: &[u8]) -> Fallible<()> {
-    let instructions = measure(&mut Gateway::start(toml)?, request)?;
+    let instructions = measure(&mut Gateway::start(toml)?, request)?.instructions;
     println!("{number:>7} {of}: {instructions}");
     Ok(())
 }

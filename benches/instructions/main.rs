@@ -1,8 +1,9 @@
-//! Instructions that the gateway executes per request, counted by callgrind.
+//! Instructions that the gateway executes per request, allocations and clock reads, counted by
+//! callgrind.
 //!
 //! `just instructions` builds the shipped binary, measures a few shapes of requests, and fails for
-//! one that takes more than 2 % over its budget in `budgets.toml`; `just budgets` records what it
-//! measures. `-- growth` measures how a GET grows with connections, customers, callers, routes and
+//! one that takes more than 2 % over its budget of instructions in `budgets.toml`, or more
+//! allocations or clock reads; `just budgets` records what it measures. `-- growth` measures how a GET grows with connections, customers, callers, routes and
 //! the size of bodies instead. `GATEWAY` names another binary.
 //!
 //! Only the gateway runs under valgrind, which must be installed: with one worker, one connection
@@ -15,6 +16,7 @@ mod budgets;
 mod caller;
 mod gateway;
 mod growth;
+mod profile;
 mod shapes;
 mod upstream;
 
@@ -42,13 +44,18 @@ fn main() -> Fallible<ExitCode> {
     let mut measured = Vec::new();
     for shape in shapes::all() {
         let mut gateway = Gateway::start(&upstream.configuration(&shape.toml))?;
-        let instructions = shapes::measure(&mut gateway, &shape.request)?;
+        let counts = shapes::measure(&mut gateway, &shape.request)?;
         println!(
-            "{:<10} {instructions:>9} instructions per request",
-            shape.name
+            "{:<10} per request: {:>7} instructions, {:>3} allocations, {:>3} clock reads",
+            shape.name, counts.instructions, counts.allocations, counts.clock_reads
         );
         gateway.keep_profile(shape.name)?;
-        measured.push((shape.name, instructions));
+        if counts.allocations == 0 || counts.clock_reads == 0 {
+            return Err(
+                "no call of the allocator or clock: their names in profile.rs are wrong".into(),
+            );
+        }
+        measured.push((shape.name, counts));
     }
     if given("--update") {
         budgets::record(&measured)?;

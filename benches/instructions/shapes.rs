@@ -6,6 +6,7 @@ use citrix_wire::hex;
 use crate::Fallible;
 use crate::caller::Caller;
 use crate::gateway::Gateway;
+use crate::profile::Counts;
 
 /// Requests before the count: connections are open and buffers have their size.
 const WARM_UP: usize = 100;
@@ -54,18 +55,18 @@ pub(crate) fn all() -> [Shape; 4] {
 pub(crate) const CUSTOMER: &str = "Customer: acme\r\n";
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789A";
 
-/// Returns the instructions of `request`, sent repeatedly on one connection.
-pub(crate) fn measure(gateway: &mut Gateway, request: &[u8]) -> Fallible<u64> {
+/// Returns what the gateway does for `request`, sent repeatedly on one connection.
+pub(crate) fn measure(gateway: &mut Gateway, request: &[u8]) -> Fallible<Counts> {
     let mut caller = Caller::connect(gateway.address)?;
     let mut send = |number: usize| (0..number).try_for_each(|_| caller.request(request));
     send(WARM_UP)?;
     gateway.count()?;
     send(1)?;
-    gateway.instructions()?;
+    gateway.counts()?;
     let mut counts = Vec::new();
     for _ in 0..COUNTS {
         send(REQUESTS)?;
-        counts.push(gateway.instructions()? / REQUESTS as u64);
+        counts.push(gateway.counts()?.per_request(REQUESTS as u64));
     }
     counts.sort_unstable();
     Ok(counts[COUNTS / 2])
