@@ -5,6 +5,7 @@
 
 mod changes;
 mod connection;
+mod diagnosis;
 mod dial;
 mod error;
 mod handle;
@@ -20,6 +21,7 @@ mod sentinels;
 mod target;
 pub mod tokens;
 
+pub use diagnosis::Diagnosis;
 pub use dial::Address;
 pub use error::StoreError;
 pub use fleet_protocol::State;

@@ -8,13 +8,13 @@ use fleet_protocol::{Keys, Push, Replica, Reply, StoreTime, Timing};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, PushKind};
 use redis::{RedisConnectionInfo, Value};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-use super::dial::{Address, dial};
-use super::error::StoreError;
+use super::dial::{Address, Stream, dial};
+use super::error::{Step, StoreError, within};
 use super::target::Target;
 
 /// Maximum number of messages that await processing. The next heartbeat reports what is dropped.
@@ -43,17 +43,28 @@ impl Session {
         address: &Address,
         target: &Target,
         pushes: Option<mpsc::Sender<PushInfo>>,
+        deadline: Instant,
     ) -> Result<Self, StoreError> {
-        let access = target.access().await?;
-        let stream = dial(address, access.tls.as_ref()).await;
-        let stream = stream.map_err(StoreError::Connect)?;
+        let access = within(deadline, Step::Read, target.access()).await?;
+        let stream = dial(address, access.tls.as_ref(), deadline).await?;
+        let login = Self::log_in(stream, target, access.password.as_ref(), pushes);
+        within(deadline, Step::Login, login).await
+    }
+
+    /// Logs in over a stream. The caller bounds the time.
+    pub(super) async fn log_in(
+        stream: Box<dyn Stream>,
+        target: &Target,
+        password: Option<&SecretString>,
+        pushes: Option<mpsc::Sender<PushInfo>>,
+    ) -> Result<Self, StoreError> {
         let mut info = RedisConnectionInfo::default()
             .set_db(target.database.into())
             .set_skip_set_lib_name();
         if let Some(user) = &target.user {
             info = info.set_username(user);
         }
-        if let Some(password) = &access.password {
+        if let Some(password) = password {
             info = info.set_password(password.expose_secret());
         }
         // The state machine decides what is late.
@@ -99,20 +110,19 @@ impl Connection {
         keys: &Keys,
         replica: Replica,
     ) -> Result<Self, StoreError> {
-        let opening = Self::prepare(address, target, keys, replica);
-        timeout(target.timeout, opening)
-            .await
-            .unwrap_or(Err(StoreError::Timeout))
+        let deadline = Instant::now() + target.timeout;
+        let (sender, pushes) = mpsc::channel(MAX_PUSHES);
+        let session = Session::open(address, target, Some(sender), deadline).await?;
+        let prepare = Self::prepare(session, pushes, keys, replica);
+        within(deadline, Step::Command, prepare).await
     }
 
     async fn prepare(
-        address: &Address,
-        target: &Target,
+        session: Session,
+        pushes: mpsc::Receiver<PushInfo>,
         keys: &Keys,
         replica: Replica,
     ) -> Result<Self, StoreError> {
-        let (sender, pushes) = mpsc::channel(MAX_PUSHES);
-        let session = Session::open(address, target, Some(sender)).await?;
         check_role(&session).await?;
         for script in Script::ALL {
             session.call(&["SCRIPT", "LOAD", &script.source()]).await?;

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::error::{Step, StoreError, within};
 use crate::config::HostPort;
 use crate::upstream::dial;
 
@@ -41,22 +43,54 @@ impl fmt::Display for Address {
 /// Opens a stream, over TLS with `tls`; not over a Unix socket.
 ///
 /// # Errors
-/// When a step fails. The caller bounds the time.
+/// When a step fails, or the deadline passes.
 pub(super) async fn dial(
     address: &Address,
     tls: Option<&Arc<ClientConfig>>,
-) -> io::Result<Box<dyn Stream>> {
+    deadline: Instant,
+) -> Result<Box<dyn Stream>, StoreError> {
     let target = match address {
-        Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).await;
+            return Ok(Box::new(stream.map_err(StoreError::Connect)?));
+        }
         Address::Tcp(target) => target,
     };
-    let host = target.host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = dial::resolve(host, target.port).await?;
-    let socket = dial::connect(&addresses).await?;
+    let host = host_of(target);
+    let resolving = async {
+        let found = dial::resolve(host, target.port).await;
+        found.map_err(StoreError::Resolve)
+    };
+    let addresses = within(deadline, Step::Resolve, resolving).await?;
+    let connecting = async {
+        let socket = dial::connect(&addresses).await;
+        socket.map_err(StoreError::Connect)
+    };
+    let socket = within(deadline, Step::Connect, connecting).await?;
     let Some(tls) = tls else {
         return Ok(Box::new(socket));
     };
-    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let handshake = secure(socket, host, tls);
+    within(deadline, Step::Handshake, handshake).await
+}
+
+/// Returns the host without brackets.
+pub(super) fn host_of(target: &HostPort) -> &str {
+    target.host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Performs a TLS handshake.
+///
+/// # Errors
+/// When it fails. The caller bounds the time.
+pub(super) async fn secure(
+    socket: TcpStream,
+    host: &str,
+    tls: &Arc<ClientConfig>,
+) -> Result<Box<dyn Stream>, StoreError> {
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|error| StoreError::Handshake(io::Error::other(error)))?;
     let connector = TlsConnector::from(Arc::clone(tls));
-    Ok(Box::new(connector.connect(name, socket).await?))
+    let stream = connector.connect(name, socket).await;
+    Ok(Box::new(stream.map_err(StoreError::Handshake)?))
 }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::connection::{Connection, message_of};
+use super::diagnosis::Diagnosis;
 use super::dial::Address;
 use super::error::StoreError;
 use super::sentinels;
@@ -203,7 +204,8 @@ impl Link {
                 Some((id, reply)) = self.replies.next() => match reply {
                     Ok(reply) => return Some(Event::Reply { id, reply }),
                     Err(error) => {
-                        warn!(%error, "fleet store rejected a command; connecting again");
+                        let Diagnosis { cause, advice } = error.diagnosis();
+                        warn!(cause, advice, "fleet store failed a command; connecting again");
                         self.disconnect();
                         return Some(Event::Disconnected);
                     }
@@ -256,7 +258,11 @@ impl Link {
         if self.failures >= LOGGED_ATTEMPT && due {
             self.logged = Some(Instant::now());
             let failures = self.failures;
-            warn!(%error, failures, "fleet store unavailable; limits are not shared");
+            let Diagnosis { cause, advice } = error.diagnosis();
+            warn!(
+                cause,
+                advice, failures, "fleet store unavailable; limits are not shared"
+            );
         }
     }
 

@@ -1,11 +1,11 @@
 //! The primary as sentinels name it.
 
 use fleet_protocol::reply::Value;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::connection::Session;
 use super::dial::Address;
-use super::error::StoreError;
+use super::error::{Step, StoreError, within};
 use super::target::Target;
 use crate::config::HostPort;
 
@@ -22,21 +22,26 @@ pub(super) async fn primary(
 ) -> Result<Address, StoreError> {
     let first = failures as usize % sentinels.len().max(1);
     let (last, first) = sentinels.split_at(first);
+    let mut reasons = Vec::new();
     for sentinel in first.iter().chain(last) {
-        let asking = query(sentinel, master, target);
-        if let Ok(Ok(Some(address))) = timeout(target.timeout, asking).await {
-            return Ok(Address::Tcp(address));
-        }
+        let address = Address::Tcp(sentinel.clone());
+        let deadline = Instant::now() + target.timeout;
+        let query = async {
+            let session = Session::open(&address, target, None, deadline).await?;
+            within(deadline, Step::Command, query(&session, master)).await
+        };
+        let reason = match query.await {
+            Ok(Some(address)) => return Ok(Address::Tcp(address)),
+            Ok(None) => format!("does not know {master}"),
+            Err(error) => error.diagnosis().cause,
+        };
+        reasons.push(format!("{sentinel}: {reason}"));
     }
-    Err(StoreError::NoPrimary)
+    Err(StoreError::NoPrimary(reasons.join("; ")))
 }
 
-async fn query(
-    sentinel: &HostPort,
-    master: &str,
-    target: &Target,
-) -> Result<Option<HostPort>, StoreError> {
-    let session = Session::open(&Address::Tcp(sentinel.clone()), target, None).await?;
+/// Returns the primary as a sentinel names it; `None` if it does not know it.
+pub(super) async fn query(session: &Session, master: &str) -> Result<Option<HostPort>, StoreError> {
     let words = ["SENTINEL", "get-master-addr-by-name", master];
     let Value::Array(parts) = session.call(&words).await? else {
         return Ok(None);

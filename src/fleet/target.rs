@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use tokio::task::spawn_blocking;
 
-use super::error::StoreError;
+use super::error::{Step, StoreError};
 use crate::config::{SecretSource, StoreTls};
 use crate::system::files::{self, FileKind};
 use crate::tls::{PemFile, TlsError, add_roots, provider};
@@ -64,7 +64,9 @@ impl Target {
             })
         });
         // Cancelled at the end of the program only.
-        reading.await.unwrap_or(Err(StoreError::Timeout))
+        reading
+            .await
+            .unwrap_or(Err(StoreError::Timeout(Step::Read)))
     }
 }
 
