@@ -1,6 +1,7 @@
 //! The composition root: starts a gateway from a valid configuration, reloads it and stops it.
 
 mod control;
+mod members;
 pub mod reload;
 pub mod worker;
 
@@ -53,6 +54,7 @@ use crate::upstream::dial::DialConfig;
 use crate::upstream::origin::InvalidServerName;
 use crate::upstream::tls::UpstreamTls;
 use control::Control;
+use members::Announcement;
 
 /// Connections queued for another worker.
 const MAX_TRANSFERS: usize = 256;
@@ -117,6 +119,7 @@ pub struct App {
     control: Control,
     /// With a store that replicas share.
     fleet: Option<FleetThread>,
+    announcement: Announcement,
     files: FileReader,
     client: SharedControlClient,
     upstream_tls: UpstreamTls,
@@ -199,9 +202,7 @@ impl App {
         let handle = fleet.as_ref().map(|thread| Arc::clone(thread.fleet()));
         let mut control = Control::new(&metrics, client.clone(), files.clone(), clock)?;
         control.share_logins(handle.clone());
-        let audit = log
-            .as_ref()
-            .map_or_else(AuditLog::embedded, |log| log.audit.clone());
+        let audit = audit_log(log.as_ref());
         let published = Published::initial(live, &dial_config, handle.clone())?;
         let shared = Arc::new(Shared {
             fleet: handle,
@@ -215,17 +216,11 @@ impl App {
             start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
         control.apply(&shared.published.load());
         control.follow_egress(&dial_config);
+        let announcement = Announcement::start(&boot.replica, &fingerprint, &shared, &mut control);
         if let Some(reloader) = reloader {
             control.run(reloader);
         }
-        let admin = Admin::new(
-            Arc::clone(&shared),
-            lifecycle.clone(),
-            boot.admin,
-            boot.replica,
-            log.clone(),
-        );
-        let admin = start_admin(admin, admin_listener, &lifecycle);
+        let admin = start_admin(&shared, &lifecycle, boot, log.clone(), admin_listener);
         shared.metrics.reloads.loaded(clock.now());
         Ok(Self {
             addresses,
@@ -235,6 +230,7 @@ impl App {
             workers,
             control,
             fleet,
+            announcement,
             files,
             client,
             upstream_tls,
@@ -301,6 +297,7 @@ impl App {
             self.control.follow_egress(&dial_config);
             (self.upstream_tls, self.dial_config) = (tls, dial_config);
         }
+        self.announcement.reloaded(&config.fingerprint);
         self.fingerprints[1] = config.fingerprint;
         Ok(changes)
     }
@@ -375,6 +372,7 @@ impl App {
     pub async fn drain(self, limit: Duration) -> Drained {
         self.bound.iter().for_each(BoundSocket::stop_accepting);
         self.lifecycle.advance(Phase::Draining);
+        self.announcement.draining();
         // Workers close their handles once they have accepted what the kernel had queued. With this
         // one open, the kernel would continue to queue connections.
         drop(self.bound);
@@ -503,13 +501,30 @@ fn shared(
     })
 }
 
-fn start_admin(admin: Admin, listener: TcpListener, lifecycle: &Lifecycle) -> JoinSet<()> {
+fn start_admin(
+    shared: &Arc<Shared>,
+    lifecycle: &Lifecycle,
+    boot: Boot,
+    log: Option<LogHandle>,
+    listener: TcpListener,
+) -> JoinSet<()> {
+    let admin = Admin::new(
+        Arc::clone(shared),
+        lifecycle.clone(),
+        boot.admin,
+        boot.replica,
+        log,
+    );
     let mut tasks = JoinSet::new();
     let mut phases = lifecycle.watch();
     tasks.spawn(async move {
         admin::serve(listener, Arc::new(admin), phases.reached(Phase::Stopping)).await;
     });
     tasks
+}
+
+fn audit_log(log: Option<&LogHandle>) -> AuditLog {
+    log.map_or_else(AuditLog::embedded, |log| log.audit.clone())
 }
 
 /// Starts the thread of the fleet, if replicas share a store.

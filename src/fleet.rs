@@ -11,8 +11,10 @@ mod error;
 mod handle;
 pub mod keys;
 pub mod link;
+pub mod members;
 pub mod metrics;
 mod owner;
+pub mod probe;
 mod records;
 mod requests;
 #[cfg(test)]
@@ -22,11 +24,11 @@ mod target;
 pub mod tokens;
 
 pub use diagnosis::Diagnosis;
-pub use dial::Address;
+pub use dial::{Address, Stream};
 pub use error::StoreError;
 pub use fleet_protocol::State;
 pub use handle::{Fleet, Source};
 pub use link::LinkStatus as FleetStatus;
 pub use owner::FleetThread;
 pub use requests::Response;
-pub use target::{Target, TlsFiles};
+pub use target::{Access, Target, TlsFiles};

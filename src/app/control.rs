@@ -94,6 +94,11 @@ impl Control {
         self.tasks.spawn(reloader.run());
     }
 
+    /// Runs the task that describes this replica to others.
+    pub(super) fn announce(&mut self, task: impl Future<Output = Infallible> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     /// Follows the egress proxy's URL of this configuration instead of the previous one.
     pub(super) fn follow_egress(&mut self, dial_config: &DialConfig) {
         if let Some(proxy) = dial_config.egress().proxy() {

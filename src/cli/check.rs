@@ -123,7 +123,7 @@ fn online(config: &Config, tls: &UpstreamTls, on_check: &mut dyn FnMut(Check)) -
         on_check(check);
     };
     let examined = on_a_runtime(async {
-        match doctor::examine(&config.live, tls, Clock::SYSTEM, &mut record).await {
+        match doctor::examine(config, tls, Clock::SYSTEM, &mut record).await {
             Ok(()) => SUCCESS,
             Err(error) => {
                 eprint(&error.to_string());
@@ -143,6 +143,14 @@ fn summary(config: &Config) -> String {
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
     if let Some(proxy) = config.live.upstream.egress.proxy() {
         let _ = writeln!(text, "egress     through the proxy {proxy}");
+    }
+    if let Some(store) = &config.boot.fleet_store {
+        let _ = writeln!(
+            text,
+            "fleet      {} in the store {}",
+            store.name,
+            store.location()
+        );
     }
     if config.live.callers.is_empty() {
         text.push_str("admits     every client that can connect\n");

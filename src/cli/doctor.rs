@@ -9,8 +9,10 @@ mod connection;
 mod endpoint;
 mod login;
 mod site;
+mod store;
 
-use crate::config::{Live, RouteTarget};
+use crate::config::{Config, Live, RouteTarget};
+use crate::fleet::Source;
 use crate::site::api::HttpApi;
 use crate::system::clock::Clock;
 use crate::tls::TlsError;
@@ -32,16 +34,17 @@ struct Doctor<'a> {
     visited: Vec<(Endpoint, Option<CheckKind>)>,
 }
 
-/// Checks everything that `live` depends on and reports each finding as it is made.
+/// Checks everything that a configuration depends on and reports each finding as it is made.
 ///
 /// # Errors
 /// If there are no root certificates.
 pub async fn examine(
-    live: &Live,
+    config: &Config,
     tls: &UpstreamTls,
     clock: Clock,
     report: &mut dyn FnMut(Check),
 ) -> Result<(), TlsError> {
+    let live = &*config.live;
     let dial_config = DialConfig::new(tls.configs.clone(), live.upstream.egress.clone());
     let client = ControlClient::new(dial_config.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
@@ -73,6 +76,15 @@ pub async fn examine(
         if let RouteTarget::Fixed(destination) = &route.target {
             doctor.visit(Some(Endpoint::of(&destination.url))).await;
         }
+    }
+    if let (Some(store), Some(fleet)) = (&config.boot.fleet_store, &live.fleet) {
+        let source = Source {
+            store,
+            fleet,
+            upstream: &live.upstream,
+            roots: tls.roots(),
+        };
+        store::examine(source, clock, report).await;
     }
     Ok(())
 }

@@ -30,6 +30,8 @@ pub const BOOT_KEYS: [&str; 17] = [
     "listen.workers",
     "log.format",
 ];
+/// Keys that differ between replicas of a fleet.
+const OWN_KEYS: [&str; 3] = ["admin.address", "fleet.replica", "listen.address"];
 /// Arrays of tables, each with the key that identifies a block.
 const BLOCKS: [(&str, &str); 3] = [
     ("caller", "name"),
@@ -80,6 +82,18 @@ impl ConfigFingerprint {
     pub(super) fn with_files(mut self, files: BTreeMap<String, FileDigest>) -> Self {
         self.files = files;
         self
+    }
+
+    /// Returns a hash of what replicas of a fleet have in common.
+    pub fn shared(&self) -> Sha256 {
+        let mut builder = Sha256Builder::default();
+        let is_shared = |path: &str| !OWN_KEYS.iter().any(|key| is_at_or_below(path, key));
+        let keys = self.keys.iter().filter(|(path, _)| is_shared(path));
+        for (name, hash) in keys.chain(&self.blocks) {
+            builder.part(name.as_bytes());
+            builder.part(hash.to_hex().as_bytes());
+        }
+        builder.finish()
     }
 
     /// Returns the files whose content is part of the configuration.
@@ -234,6 +248,16 @@ mod tests {
         assert_eq!(changes.removed, ["customer a"]);
         assert_eq!(changes.changed, ["customer b"]);
         assert!(changes.restart_required.is_empty() && !changes.unchanged);
+    }
+
+    #[test]
+    fn shared_hash_ignores_names_and_addresses_of_replicas() {
+        let of = |text: &str| fingerprint(text).shared();
+        let text = "[fleet]\nreplica = 'a'\nname = 'x'\n[listen]\naddress = '0.0.0.0:1'\n";
+        let other_replica = text.replace("'a'", "'b'").replace(":1", ":2");
+        assert_eq!(of(text), of(&other_replica));
+        assert_ne!(of(text), of(&text.replace("'x'", "'y'")));
+        assert_ne!(of(text), of(&format!("{text}[[caller]]\nname = 'c'\n")));
     }
 
     #[test]

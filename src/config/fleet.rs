@@ -51,6 +51,21 @@ pub struct FleetStore {
     pub lease: Duration,
 }
 
+impl FleetStore {
+    /// Returns the address of the store, or of its sentinels.
+    pub fn location(&self) -> String {
+        match (&self.sentinels, &self.address) {
+            (Some(sentinels), _) => {
+                let addresses = sentinels.addresses.iter().map(ToString::to_string);
+                let addresses: Vec<_> = addresses.collect();
+                format!("{} of sentinels {}", sentinels.master, addresses.join(", "))
+            }
+            (None, StoreAddress::Tcp(address)) => address.to_string(),
+            (None, StoreAddress::Unix(path)) => path.display().to_string(),
+        }
+    }
+}
+
 /// The address of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreAddress {

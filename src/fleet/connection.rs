@@ -153,7 +153,10 @@ impl Connection {
     }
 }
 
-async fn run(mut connection: MultiplexedConnection, call: Call) -> Result<Reply, StoreError> {
+pub(super) async fn run(
+    mut connection: MultiplexedConnection,
+    call: Call,
+) -> Result<Reply, StoreError> {
     match call {
         Call::Plain { words, reads } => {
             let mut cmd = Cmd::new();

@@ -1,7 +1,9 @@
 //! The cause of a store's failure in plain words, and what an operator can do about it. The log and
 //! `check --online` state the same.
 
+use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError};
 
@@ -59,7 +61,7 @@ impl StoreError {
     }
 }
 
-fn with_source(error: &(dyn std::error::Error + 'static)) -> String {
+fn with_source(error: &(dyn Error + 'static)) -> String {
     let texts: Vec<String> = chain::sources(error).map(chain::text).collect();
     texts.join(": ")
 }
@@ -124,8 +126,13 @@ fn of_redis(error: &RedisError) -> (String, &'static str) {
 
 /// Describes a connection that ended. With TLS 1.3 a missing client certificate ends it here.
 fn of_stream(error: &RedisError) -> (String, &'static str) {
-    let mut sources = chain::sources(error).filter_map(|source| source.downcast_ref::<io::Error>());
-    let fault = sources.find(|error| TlsFault::of(error) != TlsFault::Broken);
+    // The crate shares its sources.
+    let shared = error
+        .source()
+        .and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let fault = shared
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .filter(|error| TlsFault::of(error) != TlsFault::Broken);
     fault.map_or_else(
         || {
             (
@@ -244,80 +251,83 @@ impl StoreError {
 mod tests {
     use super::*;
 
+    /// Code, detail and a part of the cause.
+    const REPLIES: &[(&str, &str, &str)] = &[
+        (
+            "WRONGPASS",
+            "invalid username-password pair",
+            "rejects the user or the password",
+        ),
+        ("NOAUTH", "Authentication required.", "requires a password"),
+        (
+            "NOPERM",
+            "this user has no permissions to run the 'zcount' command",
+            "may not run the command zcount",
+        ),
+        (
+            "NOPERM",
+            "User cap has no permissions to run the 'script|load' command",
+            "may not run the command script|load",
+        ),
+        (
+            "NOPERM",
+            "this user has no permissions to access one of the keys used as arguments",
+            "may not access the fleet's keys",
+        ),
+        (
+            "NOPERM",
+            "No permissions to access a key",
+            "may not access the fleet's keys",
+        ),
+        (
+            "NOPERM",
+            "this user has no permissions to access one of the channels used as arguments",
+            "may not access the fleet's channels",
+        ),
+        (
+            "ERR",
+            "The user executing the script can't run this command or subcommand",
+            "may not run what the scripts use",
+        ),
+        (
+            "ERR",
+            "AUTH <password> called without any password configured for the default user.",
+            "has no password",
+        ),
+        (
+            "ERR",
+            "DB index is out of range",
+            "does not have the database",
+        ),
+        (
+            "ERR",
+            "max number of clients reached",
+            "as many connections",
+        ),
+        (
+            "DENIED",
+            "Redis is running in protected mode",
+            "protected mode",
+        ),
+        (
+            "READONLY",
+            "You can't write against a read only replica.",
+            "is a replica",
+        ),
+        ("LOADING", "", "loading"),
+        (
+            "OOM",
+            "command not allowed when used memory > 'maxmemory'.",
+            "out of memory",
+        ),
+        ("MISCONF", "", "cannot save"),
+        ("NOPROTO", "unsupported protocol version", "RESP3"),
+        ("BUSY", "x", "BUSY: x"),
+    ];
+
     #[test]
     fn each_reply_of_a_store_has_its_cause() {
-        for (code, detail, cause) in [
-            (
-                "WRONGPASS",
-                "invalid username-password pair",
-                "rejects the user or the password",
-            ),
-            ("NOAUTH", "Authentication required.", "requires a password"),
-            (
-                "NOPERM",
-                "this user has no permissions to run the 'zcount' command",
-                "may not run the command zcount",
-            ),
-            (
-                "NOPERM",
-                "User cap has no permissions to run the 'script|load' command",
-                "may not run the command script|load",
-            ),
-            (
-                "NOPERM",
-                "this user has no permissions to access one of the keys used as arguments",
-                "may not access the fleet's keys",
-            ),
-            (
-                "NOPERM",
-                "No permissions to access a key",
-                "may not access the fleet's keys",
-            ),
-            (
-                "NOPERM",
-                "this user has no permissions to access one of the channels used as arguments",
-                "may not access the fleet's channels",
-            ),
-            (
-                "ERR",
-                "The user executing the script can't run this command or subcommand",
-                "may not run what the scripts use",
-            ),
-            (
-                "ERR",
-                "AUTH <password> called without any password configured for the default user.",
-                "has no password",
-            ),
-            (
-                "ERR",
-                "DB index is out of range",
-                "does not have the database",
-            ),
-            (
-                "ERR",
-                "max number of clients reached",
-                "as many connections",
-            ),
-            (
-                "DENIED",
-                "Redis is running in protected mode",
-                "protected mode",
-            ),
-            (
-                "READONLY",
-                "You can't write against a read only replica.",
-                "is a replica",
-            ),
-            ("LOADING", "", "loading"),
-            (
-                "OOM",
-                "command not allowed when used memory > 'maxmemory'.",
-                "out of memory",
-            ),
-            ("MISCONF", "", "cannot save"),
-            ("NOPROTO", "unsupported protocol version", "RESP3"),
-            ("BUSY", "x", "BUSY: x"),
-        ] {
+        for (code, detail, cause) in REPLIES {
             let (found, advice) = of_reply(code, detail);
             assert!(found.contains(cause), "{code} {detail}: {found}");
             assert!(!advice.is_empty());
@@ -327,7 +337,7 @@ mod tests {
     #[test]
     fn tls_faults_name_keys_of_the_fleet() {
         use rustls::{AlertDescription, CertificateError, Error};
-        let of = |error| of_handshake(&io::Error::other(error));
+        let of = |error: Error| of_handshake(&io::Error::other(error));
         let (_, advice) = of(Error::InvalidCertificate(CertificateError::UnknownIssuer));
         assert!(advice.contains("fleet.tls.ca_file"), "{advice}");
         let (_, advice) = of(Error::AlertReceived(AlertDescription::CertificateRequired));

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::error::{Step, StoreError, within};
 use crate::config::HostPort;
 use crate::upstream::dial;
 
 /// A byte stream to a store.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -56,41 +58,65 @@ pub(super) async fn dial(
         }
         Address::Tcp(target) => target,
     };
-    let host = host_of(target);
-    let resolving = async {
-        let found = dial::resolve(host, target.port).await;
-        found.map_err(StoreError::Resolve)
-    };
-    let addresses = within(deadline, Step::Resolve, resolving).await?;
-    let connecting = async {
-        let socket = dial::connect(&addresses).await;
-        socket.map_err(StoreError::Connect)
-    };
-    let socket = within(deadline, Step::Connect, connecting).await?;
+    let addresses = resolve(target, deadline).await?;
+    let socket = connect(&addresses, deadline).await?;
     let Some(tls) = tls else {
         return Ok(Box::new(socket));
     };
-    let handshake = secure(socket, host, tls);
-    within(deadline, Step::Handshake, handshake).await
+    Ok(Box::new(secure(socket, target, tls, deadline).await?))
 }
 
-/// Returns the host without brackets.
-pub(super) fn host_of(target: &HostPort) -> &str {
-    target.host.trim_start_matches('[').trim_end_matches(']')
+/// Returns the addresses of a host.
+///
+/// # Errors
+/// If there are none at the deadline.
+pub(super) async fn resolve(
+    target: &HostPort,
+    deadline: Instant,
+) -> Result<Vec<SocketAddr>, StoreError> {
+    let resolving = async {
+        let found = dial::resolve(host_of(target), target.port).await;
+        found.map_err(StoreError::Resolve)
+    };
+    within(deadline, Step::Resolve, resolving).await
+}
+
+/// Connects to the first address that accepts it.
+///
+/// # Errors
+/// If none has done so at the deadline.
+pub(super) async fn connect(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<TcpStream, StoreError> {
+    let connecting = async {
+        let socket = dial::connect(addresses).await;
+        socket.map_err(StoreError::Connect)
+    };
+    within(deadline, Step::Connect, connecting).await
 }
 
 /// Performs a TLS handshake.
 ///
 /// # Errors
-/// When it fails. The caller bounds the time.
+/// If it fails or takes longer.
 pub(super) async fn secure(
     socket: TcpStream,
-    host: &str,
+    target: &HostPort,
     tls: &Arc<ClientConfig>,
-) -> Result<Box<dyn Stream>, StoreError> {
-    let name = ServerName::try_from(host.to_owned());
-    let name = name.map_err(|error| StoreError::Handshake(io::Error::other(error)))?;
-    let connector = TlsConnector::from(Arc::clone(tls));
-    let stream = connector.connect(name, socket).await;
-    Ok(Box::new(stream.map_err(StoreError::Handshake)?))
+    deadline: Instant,
+) -> Result<TlsStream<TcpStream>, StoreError> {
+    let handshake = async {
+        let name = ServerName::try_from(host_of(target).to_owned());
+        let name = name.map_err(|error| StoreError::Handshake(io::Error::other(error)))?;
+        let connector = TlsConnector::from(Arc::clone(tls));
+        let stream = connector.connect(name, socket).await;
+        stream.map_err(StoreError::Handshake)
+    };
+    within(deadline, Step::Handshake, handshake).await
+}
+
+/// Returns the host without brackets.
+fn host_of(target: &HostPort) -> &str {
+    target.host.trim_start_matches('[').trim_end_matches(']')
 }

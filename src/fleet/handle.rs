@@ -16,7 +16,7 @@ use super::changes::Changes;
 use super::dial::Address;
 use super::keys::{FleetKeys, NameKind};
 use super::link::{Link, LinkStatus, Route, Setup, Store};
-use super::metrics::FleetMetrics;
+use super::metrics::{FleetMetrics, GateOrigin};
 use super::requests::{Requests, Response};
 use super::target::{Target, TlsFiles};
 use crate::config::{self, FleetStore, StoreAddress, UpstreamSettings};
@@ -76,7 +76,7 @@ impl Fleet {
         let keys = source.keys()?;
         let (setup, setups) = watch::channel(source.setup(replica, &keys));
         let (events, receiver) = mpsc::channel(MAX_EVENTS);
-        let link = Link::new(setups);
+        let link = Link::new(setups).with_metrics(metrics.clone());
         let limits = SharedLimits::new(events.clone(), link.origin());
         let fleet = Self {
             store: source.store.clone(),
@@ -184,6 +184,11 @@ impl Fleet {
         self.keys.load()
     }
 
+    /// Returns the counters.
+    pub fn metrics(&self) -> &FleetMetrics {
+        &self.metrics
+    }
+
     /// Returns the state of the link.
     pub fn status(&self) -> watch::Receiver<LinkStatus> {
         self.status.clone()
@@ -194,12 +199,6 @@ impl Fleet {
     pub fn token_changes(&self, identity: Name) -> watch::Receiver<()> {
         self.changes.follow(identity)
     }
-
-    /// Returns the metrics.
-    pub(super) fn metrics(&self) -> &FleetMetrics {
-        &self.metrics
-    }
-
     /// Sends a request to the store and returns its response; `None` without a store.
     pub async fn request(&self, request: Request) -> Option<Response> {
         let (id, response) = self.requests.add()?;
@@ -221,6 +220,7 @@ impl Fleet {
 
     /// Processes an output of the link. Returns an event that is due because of it.
     pub(super) fn publish(&self, output: Output) -> Option<Event> {
+        self.count(&output);
         match output {
             Output::Response { id, body, now } => {
                 self.requests
@@ -241,8 +241,33 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    fn count(&self, output: &Output) {
+        match output {
+            Output::State(state) => {
+                self.metrics.set_state(*state);
+                let assumed = self.setup.borrow().settings.replicas;
+                if *state != State::Joined && assumed > 0 {
+                    self.metrics.set_members(assumed, false);
+                }
+            }
+            Output::Members {
+                replicas,
+                keys_differ,
+            } => self.metrics.set_members(*replicas, *keys_differ),
+            Output::Lost(_) => self.metrics.count_lost_lease(),
+            Output::GateClosed { .. } => self.metrics.count_gate(GateOrigin::There),
+            _ => {}
+        }
+    }
+}
+
 impl Source<'_> {
-    fn keys(&self) -> Result<FleetKeys, ShortSecret> {
+    /// Derives the keys.
+    ///
+    /// # Errors
+    /// If one is too short.
+    pub fn keys(&self) -> Result<FleetKeys, ShortSecret> {
         let secrets = self.fleet.secrets.as_ref().ok_or(ShortSecret)?;
         FleetKeys::new(
             &self.store.name,
@@ -267,7 +292,8 @@ impl Source<'_> {
         }
     }
 
-    fn link_store(&self) -> Store {
+    /// Returns the parameters of the link.
+    pub fn link_store(&self) -> Store {
         let store = self.store;
         let tls = store.tls.clone().map(|files| TlsFiles {
             roots: Arc::clone(self.roots),

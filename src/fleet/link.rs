@@ -17,6 +17,7 @@ use super::connection::{Connection, message_of};
 use super::diagnosis::Diagnosis;
 use super::dial::Address;
 use super::error::StoreError;
+use super::metrics::FleetMetrics;
 use super::sentinels;
 use super::target::Target;
 use crate::config::HostPort;
@@ -71,8 +72,9 @@ pub struct LinkStatus {
     pub store: Option<Address>,
 }
 
-type Replies =
-    FuturesUnordered<Pin<Box<dyn Future<Output = (CommandId, Result<Reply, StoreError>)> + Send>>>;
+type Replies = FuturesUnordered<
+    Pin<Box<dyn Future<Output = (CommandId, Instant, Result<Reply, StoreError>)> + Send>>,
+>;
 type Connecting = Pin<Box<dyn Future<Output = Result<(Address, Connection), StoreError>> + Send>>;
 
 /// The link of one replica.
@@ -86,6 +88,7 @@ pub struct Link {
     replies: Replies,
     failures: u32,
     logged: Option<Instant>,
+    metrics: Option<FleetMetrics>,
     /// The process ends.
     ends: bool,
 }
@@ -111,6 +114,7 @@ impl Link {
             replies: FuturesUnordered::new(),
             failures: 0,
             logged: None,
+            metrics: None,
             ends: false,
         }
     }
@@ -119,6 +123,13 @@ impl Link {
     #[cfg(test)]
     pub(super) fn into_status(self) -> watch::Sender<LinkStatus> {
         self.status
+    }
+
+    /// Measures the duration of commands.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: FleetMetrics) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     fn now(&self) -> Time {
@@ -201,15 +212,9 @@ impl Link {
                         return Some(event);
                     }
                 }
-                Some((id, reply)) = self.replies.next() => match reply {
-                    Ok(reply) => return Some(Event::Reply { id, reply }),
-                    Err(error) => {
-                        let Diagnosis { cause, advice } = error.diagnosis();
-                        warn!(cause, advice, "fleet store failed a command; connecting again");
-                        self.disconnect();
-                        return Some(Event::Disconnected);
-                    }
-                },
+                Some((id, began, reply)) = self.replies.next() => {
+                    return Some(self.replied(id, began, reply));
+                }
                 push = push => match push {
                     Some(push) if push.kind != PushKind::Disconnection => {
                         if let Some(push) = message_of(&push) {
@@ -224,6 +229,31 @@ impl Link {
                 event = events.recv() => return event,
                 settings = settings => return Some(Event::Settings(settings)),
                 () = wake => return Some(Event::Timer),
+            }
+        }
+    }
+
+    fn replied(
+        &mut self,
+        id: CommandId,
+        began: Instant,
+        reply: Result<Reply, StoreError>,
+    ) -> Event {
+        match reply {
+            Ok(reply) => {
+                if let Some(metrics) = &self.metrics {
+                    metrics.add_command(began.elapsed());
+                }
+                Event::Reply { id, reply }
+            }
+            Err(error) => {
+                let Diagnosis { cause, advice } = error.diagnosis();
+                warn!(
+                    cause,
+                    advice, "fleet store failed a command; connecting again"
+                );
+                self.disconnect();
+                Event::Disconnected
             }
         }
     }
@@ -274,8 +304,9 @@ impl Link {
                     let setup = self.setup.borrow();
                     let reply =
                         connection.send(&command, &setup.store.keys, &setup.settings.timing);
+                    let began = Instant::now();
                     self.replies
-                        .push(Box::pin(async move { (id, reply.await) }));
+                        .push(Box::pin(async move { (id, began, reply.await) }));
                 }
                 None
             }

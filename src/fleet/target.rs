@@ -44,9 +44,9 @@ impl fmt::Debug for TlsFiles {
 }
 
 /// What a connection presents and trusts.
-pub(super) struct Access {
-    pub(super) tls: Option<Arc<ClientConfig>>,
-    pub(super) password: Option<SecretString>,
+pub struct Access {
+    pub tls: Option<Arc<ClientConfig>>,
+    pub password: Option<SecretString>,
 }
 
 impl Target {
@@ -54,7 +54,7 @@ impl Target {
     ///
     /// # Errors
     /// If one of them cannot be used.
-    pub(super) async fn access(&self) -> Result<Access, StoreError> {
+    pub async fn access(&self) -> Result<Access, StoreError> {
         let (tls, password) = (self.tls.clone(), self.password.clone());
         let reading = spawn_blocking(move || {
             let config = tls.map(|tls| tls.client_config()).transpose()?;
@@ -71,19 +71,27 @@ impl Target {
 }
 
 impl TlsFiles {
-    /// Creates the configuration of a connection. Blocks.
+    /// Returns the trusted roots. Blocks.
     ///
     /// # Errors
-    /// If a file cannot be used.
-    pub fn client_config(&self) -> Result<ClientConfig, TlsError> {
+    /// If the file cannot be used.
+    pub fn trusted(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::clone(&self.roots);
         if let Some(path) = &self.files.ca_file {
             let file = PemFile::new("fleet.tls.ca_file", path);
             add_roots(&mut roots, file, &read(file)?)?;
         }
+        Ok(roots)
+    }
+
+    /// Creates the configuration of a connection. Blocks.
+    ///
+    /// # Errors
+    /// If a file cannot be used.
+    pub fn client_config(&self) -> Result<ClientConfig, TlsError> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots);
+            .with_root_certificates(self.trusted()?);
         let Some((certificate, key)) = &self.files.identity else {
             return Ok(builder.with_no_client_auth());
         };

@@ -30,10 +30,7 @@ pub(super) async fn examine(
     verifiers: &Verifiers,
     upstream: &UpstreamSettings,
 ) -> Check {
-    let observer = Arc::new(Observer {
-        verifiers: verifiers.clone(),
-        seen: Mutex::default(),
-    });
+    let observer = Arc::new(Observer::new(verifiers.clone()));
     let verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&observer) as _;
     let dial_config = dial_config.clone().with_verifier(&verifier);
     let target = DialTarget {
@@ -46,11 +43,7 @@ pub(super) async fn examine(
     let deadline = began + limit;
     let handshake = tls::secure(socket, target, name, &dial_config, deadline);
     let shaken = timeout_at(deadline, handshake).await;
-    let seen = observer
-        .seen
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let seen = observer.take();
     let check = match shaken {
         Ok(Ok(stream)) => {
             let session = stream.get_ref().1;
@@ -143,7 +136,7 @@ fn rejected(
     Check::failed(CheckKind::Tls, endpoint, detail, advice).fact("signer", signer)
 }
 
-fn version(version: Option<ProtocolVersion>) -> String {
+pub(super) fn version(version: Option<ProtocolVersion>) -> String {
     match version {
         Some(ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
         Some(ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
@@ -162,9 +155,30 @@ struct PresentedChain {
 
 /// Records the chain and decides as the gateway's verifier does.
 #[derive(Debug)]
-struct Observer {
+pub(super) struct Observer {
     verifiers: Verifiers,
     seen: Mutex<Option<PresentedChain>>,
+}
+
+impl Observer {
+    pub(super) fn new(verifiers: Verifiers) -> Self {
+        Self {
+            verifiers,
+            seen: Mutex::default(),
+        }
+    }
+
+    fn take(&self) -> Option<PresentedChain> {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Returns the signer of the certificate, if one was presented.
+    pub(super) fn signer(&self) -> Option<String> {
+        self.take().map(|seen| seen.signer)
+    }
 }
 
 impl ServerCertVerifier for Observer {

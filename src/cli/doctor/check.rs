@@ -28,11 +28,25 @@ pub enum CheckKind {
     Region,
     /// Site of the customer.
     Site,
+    /// Primary of the fleet's store, as a sentinel names it.
+    Primary,
+    /// Login at the fleet's store.
+    Auth,
+    /// Primary or replica.
+    Role,
+    /// Permissions of the user.
+    Commands,
+    /// Behaviour when the store's memory is full.
+    Eviction,
+    /// Whether `fleet.key` opens the records of replicas.
+    Records,
+    /// The replicas in the store.
+    Replicas,
 }
 
 impl CheckKind {
     #[cfg(test)]
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 16] = [
         Self::Dns,
         Self::Tcp,
         Self::Egress,
@@ -42,6 +56,13 @@ impl CheckKind {
         Self::Customer,
         Self::Region,
         Self::Site,
+        Self::Primary,
+        Self::Auth,
+        Self::Role,
+        Self::Commands,
+        Self::Eviction,
+        Self::Records,
+        Self::Replicas,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -55,6 +76,13 @@ impl CheckKind {
             Self::Customer => "customer",
             Self::Region => "region",
             Self::Site => "site",
+            Self::Primary => "primary",
+            Self::Auth => "auth",
+            Self::Role => "role",
+            Self::Commands => "commands",
+            Self::Eviction => "eviction",
+            Self::Records => "records",
+            Self::Replicas => "replicas",
         }
     }
 }
