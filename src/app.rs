@@ -34,7 +34,6 @@ use crate::inbound::listener::{self, BindError, BoundSocket};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
 use crate::inbound::shortage::Shortage;
 use crate::inbound::tls::{CertificateReloader, HandshakeFailures, InboundTls};
-use crate::limit::gate::Gates;
 use crate::limit::owner::{Resource, ResourceKind};
 use crate::observe::audit::AuditLog;
 use crate::observe::metrics::Metrics;
@@ -203,11 +202,9 @@ impl App {
         let mut control = Control::new(&metrics, client.clone(), files.clone(), clock)?;
         control.share_logins(handle.clone());
         let audit = audit_log(log.as_ref());
-        let published = Published::initial(live, &dial_config, handle.clone())?;
-        let shared = Arc::new(Shared {
-            fleet: handle,
-            ..shared(&boot, published, &dial_config, metrics, audit, clock)?
-        });
+        let published = Published::initial(live, &dial_config, handle)?;
+        let shared = shared(&boot, published, &dial_config, metrics, audit, clock)?;
+        let shared = Arc::new(shared);
         shared
             .descriptors
             .warn_if_too_low(&shared.published.load().live.limits);
@@ -477,6 +474,7 @@ fn shared(
     audit: AuditLog,
     clock: Clock,
 ) -> Result<Shared, StartError> {
+    let fleet = published.fleet().cloned();
     Ok(Shared {
         published: ArcSwap::from_pointee(published),
         in_flight: Resource::new(ResourceKind::InFlight),
@@ -491,8 +489,11 @@ fn shared(
         shortage: Shortage::default(),
         rejections: Rejections::default(),
         regions: Regions::default(),
-        gates: Gates::default(),
-        fleet: None,
+        gates: fleet
+            .as_ref()
+            .map(|fleet| Arc::clone(fleet.gates()))
+            .unwrap_or_default(),
+        fleet,
         login_endpoints: LoginEndpoints::new(metrics.registry())?,
         audit,
         clock,

@@ -10,7 +10,7 @@ use fleet_protocol::machine::{Request, Settings};
 use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
 use rustls::RootCertStore;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::changes::Changes;
 use super::dial::Address;
@@ -20,7 +20,9 @@ use super::metrics::{FleetMetrics, GateOrigin};
 use super::requests::{Requests, Response};
 use super::target::{Target, TlsFiles};
 use crate::config::{self, FleetStore, StoreAddress, UpstreamSettings};
+use crate::limit::gate::Gates;
 use crate::limit::owner::OwnerKey;
+use crate::limit::scope::{Scope, first_segment};
 use crate::limit::shared::{SharedLimits, Sharing};
 use crate::system::sealing::ShortSecret;
 
@@ -53,6 +55,7 @@ pub struct Fleet {
     requests: Requests,
     changes: Changes,
     limits: Arc<SharedLimits>,
+    gates: Arc<Gates>,
     callers: Mutex<HashMap<OwnerKey, Name>>,
     metrics: FleetMetrics,
 }
@@ -88,6 +91,7 @@ impl Fleet {
             requests: Requests::default(),
             changes: Changes::default(),
             limits,
+            gates: Arc::default(),
             callers: Mutex::default(),
             metrics,
         };
@@ -174,6 +178,29 @@ impl Fleet {
         hashed
     }
 
+    /// Returns the gates that the fleet closes.
+    pub fn gates(&self) -> &Arc<Gates> {
+        &self.gates
+    }
+
+    /// Returns the scope of a gate that replicas share; `None` if they share none.
+    pub fn gate(&self, customer: &[u8], route: &str, path: &str) -> Option<Scope> {
+        self.limits()?;
+        let segment = first_segment(path).unwrap_or_default();
+        let parts = [customer, route.as_bytes(), segment.as_bytes()];
+        Some(self.keys().name(NameKind::Gate, &parts).into())
+    }
+
+    /// Closes a gate of [`Fleet::gate`] in the other replicas.
+    pub fn close_gate(&self, scope: Scope, wait: Duration) {
+        if !self.store.limits {
+            return;
+        }
+        let place = scope.into();
+        // Without room for it, the others learn it from Citrix.
+        let _ = self.events.try_send(Event::GateClosed { place, wait });
+    }
+
     /// Returns the number of this process in the store.
     pub fn replica(&self) -> Replica {
         self.replica
@@ -232,6 +259,9 @@ impl Fleet {
                 permit,
                 by,
             } => return self.limits.granted(queue, caller, permit, by),
+            Output::GateClosed { place, wait } => {
+                self.gates.close(place.into(), Instant::now() + wait);
+            }
             Output::Reserved { limit, slot } => self.limits.reserved(limit, slot),
             Output::TokenChanged(identity) => self.changes.notify(identity),
             Output::State(State::Joined) => self.changes.notify_all(),

@@ -186,7 +186,7 @@ mod tests {
         let gates = Gates::default();
         let began = Instant::now();
         for number in 0..=MAX_GATES as u64 {
-            gates.close(Scope(number), began + seconds(number + 1));
+            gates.close(Scope(number.into()), began + seconds(number + 1));
         }
         assert_eq!(gates.lock().len(), MAX_GATES);
         assert!(

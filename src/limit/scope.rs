@@ -4,29 +4,48 @@
 use std::hash::{BuildHasher, RandomState};
 
 use citrix_wire::path_readings::PathReadings;
+use fleet_protocol::Name;
 
 use super::owner::OwnerKey;
 
 /// A scope as a keyed hash: a caller chooses the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Scope(pub(crate) u64);
+pub struct Scope(pub(crate) u128);
+
+/// Replicas that share gates have the same names for them.
+impl From<Name> for Scope {
+    fn from(name: Name) -> Self {
+        Self(u128::from_be_bytes(name.0))
+    }
+}
+
+impl From<Scope> for Name {
+    fn from(scope: Scope) -> Self {
+        Self(scope.0.to_be_bytes())
+    }
+}
+
+/// Returns the first segment of a path. Every spelling has the same.
+pub fn first_segment(path: &str) -> Option<String> {
+    // A request whose path has too many readings is not sent.
+    let readings = PathReadings::of(path).unwrap_or_default();
+    // The last reading is decoded completely, and not split at backslashes.
+    let path = readings.normalized().last().unwrap_or(path);
+    let segment = path.trim_start_matches('/').split(['/', '\\']).next();
+    segment.map(str::to_ascii_lowercase)
+}
 
 impl Scope {
     /// Returns the scope of a request to `path` at the upstream. Every spelling of the first segment
     /// has the same.
     pub fn new(state: &RandomState, customer: &[u8], route: &str, path: &str) -> Self {
-        // A request whose path has too many readings is not sent.
-        let readings = PathReadings::of(path).unwrap_or_default();
-        // The last reading is decoded completely, and not split at backslashes.
-        let path = readings.normalized().last().unwrap_or(path);
-        let segment = path.trim_start_matches('/').split(['/', '\\']).next();
-        let segment = segment.map(str::to_ascii_lowercase);
-        Self(state.hash_one((customer, route, segment)))
+        let segment = first_segment(path);
+        Self(state.hash_one((customer, route, segment)).into())
     }
 
     /// Returns the part of the scope that belongs to one party.
     pub fn of(self, state: &RandomState, party: OwnerKey) -> Self {
-        Self(state.hash_one((self.0, party)))
+        Self(state.hash_one((self.0, party)).into())
     }
 }
 

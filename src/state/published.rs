@@ -140,6 +140,11 @@ impl Published {
         })
     }
 
+    /// Returns what replicas share, if they share a store.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleet.as_ref()
+    }
+
     /// Returns `true` if requests may be sent to the origin with this id.
     pub(super) fn has_origin(&self, id: u64) -> bool {
         self.origins.contains(id)

@@ -56,7 +56,7 @@ pub struct Shared {
     /// The regions that customers' data has moved to.
     pub regions: Regions,
     /// The scopes in which Citrix requested a wait.
-    pub gates: Gates,
+    pub gates: Arc<Gates>,
     /// What replicas share, if they share a store.
     pub fleet: Option<Arc<Fleet>>,
     /// State of the gateway's own token endpoints.

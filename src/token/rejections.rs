@@ -233,7 +233,7 @@ mod tests {
         );
         for number in 2..=MAX_SCOPES as u64 + 10 {
             assert_eq!(
-                rejections.may_refresh(Scope(number), 2, 2, Instant::now()),
+                rejections.may_refresh(Scope(number.into()), 2, 2, Instant::now()),
                 Allowed
             );
         }

@@ -1,21 +1,22 @@
 //! Gateways that share a real store.
 
+use std::fs;
 use std::time::Duration;
 
 use citrix_emulator::Faults;
 use futures_util::future::join_all;
 use serde_json::Value;
+use testkit::pki::TestCa;
 use testkit::store::StoreServer;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{Cloud, Gateway, OK, Upstream, get};
 
 /// Returns the table `[fleet]` of a replica.
-fn table(server: &StoreServer, replica: &str) -> String {
+fn table(url: &str, replica: &str) -> String {
     format!(
-        "[fleet]\nurl = 'redis+unix://{}'\nkey = '{}'\nlease = '2s'\ntimeout = '300ms'\n\
+        "[fleet]\nurl = '{url}'\nkey = '{}'\nlease = '2s'\ntimeout = '300ms'\n\
          replica = '{replica}'\n",
-        server.socket().display(),
         "k".repeat(32),
     )
 }
@@ -43,7 +44,7 @@ async fn status_follows_the_store() {
     let upstream = Upstream::responding(OK).await;
     let start = |name| {
         let plan = Gateway::in_front_of(&upstream);
-        plan.with(&table(&server, name)).start()
+        plan.with(&table(&server.url(), name)).start()
     };
     let (one, other) = (start("gateway-1").await, start("gateway-2").await);
     for gateway in [&one, &other] {
@@ -73,7 +74,7 @@ async fn poll(gateway: &Gateway, end: Instant) -> Vec<u16> {
 async fn joined(server: &StoreServer, cloud: &Cloud, count: usize) -> Vec<Gateway> {
     let start = |number| {
         let plan = Gateway::in_front_of_cloud(cloud);
-        plan.with(&table(server, &format!("gateway-{number}")))
+        plan.with(&table(&server.url(), &format!("gateway-{number}")))
             .start()
     };
     let replicas = join_all((0..count).map(start)).await;
@@ -144,4 +145,135 @@ async fn permit_of_a_drained_replica_is_passed_on() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[tokio::test]
+async fn wait_that_citrix_requests_holds_for_all_replicas() {
+    const REPLICAS: usize = 10;
+    const LIMITED: &str =
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n";
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let script = |number| if number == 1 { LIMITED } else { OK }.into();
+    let upstream = Upstream::scripted(script).await;
+    let start = |number| {
+        let plan = Gateway::in_front_of(&upstream);
+        plan.with(&table(&server.url(), &format!("gateway-{number}")))
+            .start()
+    };
+    let replicas = join_all((0..REPLICAS).map(start)).await;
+    for replica in &replicas {
+        wait_for(replica, "replicas", REPLICAS).await;
+    }
+    let began = Instant::now();
+    let requests = join_all(
+        replicas
+            .iter()
+            .enumerate()
+            .map(|(number, replica)| async move {
+                // The first is rejected before the others are sent.
+                sleep(Duration::from_millis(500) * u32::from(number > 0)).await;
+                replica.raw(get("/cvad/manage/me")).await.status()
+            }),
+    );
+    let early = async {
+        sleep(Duration::from_millis(4500)).await;
+        upstream.take_requests().await.len()
+    };
+    let (statuses, early) = tokio::join!(requests, early);
+    assert_eq!(statuses, [200; REPLICAS]);
+    assert!(early <= 2, "{early}");
+    assert!(
+        began.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn store_over_tls_is_verified_and_gets_the_client_certificate() {
+    let (ca, other) = (TestCa::new("ca"), TestCa::new("other"));
+    let Some(server) = StoreServer::with_tls(&ca, &ca.issue("localhost", &["localhost"])) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let own = ca.issue("gateway", &[]);
+    let identity = format!(
+        "certificate = '{}'\nkey = '{}'\n",
+        file("own.crt", &own.certificate),
+        file("own.key", &own.key)
+    );
+    let url = format!("rediss://localhost:{}", server.tls_port());
+    let upstream = Upstream::responding(OK).await;
+    let start = |name: &str, roots: String| {
+        let text = format!(
+            "{}[fleet.tls]\nca_file = '{roots}'\n{identity}",
+            table(&url, name)
+        );
+        Gateway::in_front_of(&upstream).with(&text).start()
+    };
+    let trusting = start("gateway-1", file("ca.pem", &ca.pem())).await;
+    let foreign = start("gateway-2", file("other.pem", &other.pem())).await;
+    wait_for(&trusting, "state", "joined").await;
+    let expected = format!("localhost:{}", server.tls_port());
+    assert_eq!(fleet(&trusting).await["store"], expected);
+    wait_for(&foreign, "state", "alone").await;
+    assert_eq!(fleet(&foreign).await["store"], Value::Null);
+}
+
+#[tokio::test]
+async fn replaced_password_is_read_for_the_next_connection() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    fs::write(&password, "first").unwrap();
+    assert_eq!(server.run("ACL SETUSER cap on >first ~* &* +@all"), "+OK");
+    let upstream = Upstream::responding(OK).await;
+    let url = server.url().replace("://", "://cap@");
+    let text = format!(
+        "{}password = {{ file = '{}' }}\n",
+        table(&url, "gateway-1"),
+        password.display()
+    );
+    let gateway = Gateway::in_front_of(&upstream).with(&text).start().await;
+    wait_for(&gateway, "state", "joined").await;
+    assert_eq!(server.run("ACL SETUSER cap resetpass >second"), "+OK");
+    server.run("CLIENT KILL USER cap");
+    wait_for(&gateway, "state", "alone").await;
+    fs::write(&password, "second").unwrap();
+    wait_for(&gateway, "state", "joined").await;
+}
+
+#[tokio::test]
+async fn replicas_share_limits_under_a_key_that_a_reload_replaced() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let cloud = Cloud::start().await;
+    let mut replicas = joined(&server, &cloud, 2).await;
+    for (number, replica) in replicas.iter_mut().enumerate() {
+        let text = table(&server.url(), &format!("gateway-{number}"));
+        let text = text.replace(&"k".repeat(32), &"l".repeat(32));
+        let changes = replica.reload(&text.replace("300ms", "200ms"));
+        assert_eq!(changes.keys, ["fleet.key", "fleet.timeout"]);
+        assert!(changes.restart_required.is_empty());
+    }
+    cloud.emulator.set_faults(Faults {
+        monitor_latency: Duration::from_millis(20),
+        ..Faults::default()
+    });
+    let end = Instant::now() + Duration::from_secs(1);
+    let statuses = join_all(replicas.iter().map(|replica| poll(replica, end))).await;
+    let statuses = statuses.concat();
+    assert!(statuses.len() > 10, "{statuses:?}");
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    assert_eq!(cloud.emulator.stats().monitor_rate_limited, 0);
 }

@@ -97,6 +97,9 @@ impl SendContext<'_> {
         let max_wait = retry_budget.max(budget.left(allowance)).max(MAX_GATE);
         let until = Instant::now() + wait.min(max_wait);
         gates.close(scope, until);
+        if let Some(fleet) = &self.shared.fleet {
+            fleet.close_gate(scope, wait);
+        }
         let again = if too_many || resend.outgoing.is_idempotent() {
             resend.outgoing.body_again()
         } else {
@@ -190,10 +193,11 @@ impl SendContext<'_> {
     }
 
     fn gate_scope(&self, customer: &Customer, outgoing: &Outgoing<'_>) -> Scope {
+        let (id, path) = (customer.id.as_bytes(), outgoing.path());
         let route = self.route.config.name();
-        self.shared
-            .gates
-            .scope(customer.id.as_bytes(), route, outgoing.path())
+        let fleet = self.shared.fleet.as_ref();
+        let shared = fleet.and_then(|fleet| fleet.gate(id, route, path));
+        shared.unwrap_or_else(|| self.shared.gates.scope(id, route, path))
     }
 
     /// Returns a wait until the gate opens, if it is closed and opens within `left`.
