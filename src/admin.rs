@@ -159,7 +159,7 @@ impl Admin {
 
     async fn respond(&self, request: Request<Incoming>, peer: SocketAddr) -> FullResponse {
         if let Err(failure) = self.check_browser(&request) {
-            let audited = AuditedRequest::new(&request, peer, &self.shared.audit);
+            let audited = AuditedRequest::new(&request, peer, &self.shared);
             audited.log_rejected(&failure);
             return failure
                 .into_response(&audited.transaction_id)
@@ -191,7 +191,7 @@ impl Admin {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> FullResponse {
-        let audited = AuditedRequest::new(&request, peer, &self.shared.audit);
+        let audited = AuditedRequest::new(&request, peer, &self.shared);
         if let Err(rejection) =
             secret::check(self.settings.secret_sha256.as_ref(), request.headers())
         {

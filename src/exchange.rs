@@ -135,7 +135,7 @@ impl Exchange {
             .record(trace)
             .map(|recording| (spans.clone(), recording));
         // One id for both if the caller sent none: a search for either finds the exchange.
-        let request_id = transaction_id::generate();
+        let request_id = snapshot.ids.generate();
         Box::new(Self {
             connection,
             peer,

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Request};
 
 use crate::error::{Failure, Reason};
 use crate::observe::audit::{AuditLine, AuditLog, AuditOwner};
-use citrix_wire::transaction_id;
+use crate::state::Shared;
 
 /// The logged parts of a request: no query and no header value.
 pub(super) struct AuditedRequest {
@@ -20,13 +20,14 @@ pub(super) struct AuditedRequest {
 }
 
 impl AuditedRequest {
-    pub(super) fn new<B>(request: &Request<B>, peer: SocketAddr, log: &AuditLog) -> Self {
+    pub(super) fn new<B>(request: &Request<B>, peer: SocketAddr, shared: &Shared) -> Self {
+        let ids = shared.fleet.as_ref().map(|fleet| fleet.ids());
         Self {
-            log: log.clone(),
+            log: shared.audit.clone(),
             peer,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            transaction_id: transaction_id::generate(),
+            transaction_id: ids.unwrap_or_default().generate(),
         }
     }
 

@@ -204,7 +204,8 @@ impl Control {
         request_timeout: Duration,
     ) -> AgentTask {
         let (site, token) = (Arc::clone(site), Arc::clone(token));
-        let api = HttpApi(self.client.clone());
+        let ids = self.fleet.as_ref().map(|fleet| fleet.ids());
+        let api = HttpApi::new(self.client.clone(), ids.unwrap_or_default());
         let agent = Agent::new(
             credential,
             Arc::clone(&site),
@@ -249,6 +250,7 @@ pub(super) fn client(live: &Live, dial_config: &DialConfig) -> ControlClient {
 mod tests {
     use super::*;
     use crate::config;
+    use citrix_wire::transaction_id::IdGenerator;
 
     fn control() -> Control {
         let client = ControlClient::new(DialConfig::unreachable(), Duration::from_secs(1));
@@ -285,7 +287,7 @@ mod tests {
             credential,
             Arc::default(),
             slot,
-            HttpApi(control.client.clone()),
+            HttpApi::new(control.client.clone(), IdGenerator::default()),
             Clock::SYSTEM,
             Duration::from_secs(1),
         );

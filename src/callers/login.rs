@@ -11,7 +11,7 @@ use crate::limit::owner::{Resource, ResourceKind};
 
 /// State of the gateway's own token endpoints.
 pub struct LoginEndpoints {
-    /// The signer where `login.signing_key` is not set.
+    /// The signer where neither `login.signing_key` nor `fleet.key` is set.
     fallback_signer: Signer,
     /// The throttle of all requests with a bad secret.
     pub(crate) throttle: AuthThrottle,
@@ -63,7 +63,7 @@ impl LoginEndpoints {
         })
     }
 
-    /// Returns the configured signer, else the one with this process's own key.
+    /// Returns the signer with a configured key, else the one with this process's own key.
     pub fn signer<'s>(&'s self, configured: Option<&'s Signer>) -> &'s Signer {
         configured.unwrap_or(&self.fallback_signer)
     }

@@ -22,6 +22,7 @@ use crate::upstream::dial::DialConfig;
 use crate::upstream::tls::{UpstreamTls, Verifiers};
 
 pub use check::{Check, CheckKind, CheckState};
+use citrix_wire::transaction_id::IdGenerator;
 use endpoint::Endpoint;
 
 /// State shared by the checks.
@@ -48,7 +49,7 @@ pub async fn examine(
     let dial_config = DialConfig::new(tls.configs.clone(), live.upstream.egress.clone());
     let client = ControlClient::new(dial_config.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
-    let api = HttpApi(client.into());
+    let api = HttpApi::new(client.into(), IdGenerator::default());
     let verifiers = tls.verifiers()?;
     let mut doctor = Doctor {
         live,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use citrix_wire::transaction_id::IdGenerator;
 use fleet_protocol::machine::{Request, Settings};
 use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
 use rustls::RootCertStore;
@@ -204,6 +205,11 @@ impl Fleet {
     /// Returns the number of this process in the store.
     pub fn replica(&self) -> Replica {
         self.replica
+    }
+
+    /// Returns the generator of ids that name this replica.
+    pub fn ids(&self) -> IdGenerator {
+        IdGenerator::of_replica(self.replica.0)
     }
 
     /// Returns the names and seals of the present key. A reload may replace it.

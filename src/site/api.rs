@@ -6,7 +6,7 @@ use crate::upstream::control_plane::{self, SendError, SharedControlClient};
 use crate::upstream::dial::ConnectError;
 use bytes::Bytes;
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID};
-use citrix_wire::transaction_id;
+use citrix_wire::transaction_id::IdGenerator;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, LOCATION};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
@@ -46,11 +46,21 @@ pub trait Api: Send + Sync {
 
 /// [`Api`] over HTTP.
 #[derive(Clone, Debug)]
-pub struct HttpApi(pub SharedControlClient);
+pub struct HttpApi {
+    client: SharedControlClient,
+    ids: IdGenerator,
+}
+
+impl HttpApi {
+    /// Returns an API gateway that `client` reaches.
+    pub const fn new(client: SharedControlClient, ids: IdGenerator) -> Self {
+        Self { client, ids }
+    }
+}
 
 impl Api for HttpApi {
     async fn call(&self, call: ApiRequest) -> Result<ApiResponse, ApiError> {
-        let own_transaction_id = transaction_id::generate();
+        let own_transaction_id = self.ids.generate();
         let mut request = Request::new(Bytes::new());
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -64,7 +74,7 @@ impl Api for HttpApi {
         *request.method_mut() = call.method;
         *request.uri_mut() = call.url;
         let response = self
-            .0
+            .client
             .get()
             .send(request)
             .await

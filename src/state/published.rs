@@ -31,7 +31,7 @@ pub struct Published {
     pub(super) gateways: Vec<(Option<Cloud>, ResolvedUrl)>,
     origins: Origins,
     /// What replicas share, if they share a store.
-    fleet: Option<Arc<Fleet>>,
+    pub(super) fleet: Option<Arc<Fleet>>,
     /// Time of creation, shortly before publication.
     pub loaded_at: Instant,
 }

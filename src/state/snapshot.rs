@@ -21,6 +21,7 @@ use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::{AuthorizationScheme, services};
 use citrix_wire::link_rewrite::LinkMap;
 use citrix_wire::prefix_tree::PrefixTree;
+use citrix_wire::transaction_id::IdGenerator;
 
 /// A worker's view of the published state. A request holds one until it ends, whatever is reloaded
 /// meanwhile. Header values are the worker's own copies: cloning one that all workers share would
@@ -35,8 +36,10 @@ pub struct Snapshot {
     /// The customers that have a credential.
     pub customers: CustomerIndex,
     pub callers: Callers,
-    /// The signer of gateway tokens, if `login.signing_key` is set.
+    /// The signer of gateway tokens, if `login.signing_key` is set or replicas share a key.
     pub signer: Option<Signer>,
+    /// The generator of request ids.
+    pub ids: IdGenerator,
     pub metrics: WorkerMetrics,
     pub audit: AuditLog,
     /// Metrics of requests without a route.
@@ -66,13 +69,14 @@ impl Snapshot {
         });
         let unidentified = if names.is_empty() { ANONYMOUS } else { NONE };
         let callers = live.callers.iter().map(|it| config::Caller::clone(it));
-        let key = live.login.signing_key.as_ref();
+        let ids = published.fleet.as_ref().map(|fleet| fleet.ids());
         Rc::new(Self {
             prefixes: prefixes(published.routes.iter().map(|route| &*route.config)),
             routes: routes.collect(),
             customers: CustomerIndex::new(&published.customers),
             callers: Callers::new(callers.collect()),
-            signer: key.map(|key| Signer::new(key.expose_secret().as_bytes())),
+            signer: signer(&published),
+            ids: ids.unwrap_or_default(),
             unrouted: metrics.route(NONE, NONE, &names),
             anonymous_activity: metrics.recent.caller(unidentified),
             callers_activity: names
@@ -134,6 +138,16 @@ impl Snapshot {
     /// Returns `true` if this is a view of `published`.
     pub fn is_view_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
+    }
+}
+
+/// Returns the signer of gateway tokens. A fleet's key is reloaded before the configuration is
+/// published.
+fn signer(published: &Published) -> Option<Signer> {
+    match (&published.live.login.signing_key, &published.fleet) {
+        (Some(key), _) => Some(Signer::new(key.expose_secret().as_bytes())),
+        (None, Some(fleet)) => Some(Signer::new(fleet.keys().signing_key())),
+        (None, None) => None,
     }
 }
 

@@ -50,14 +50,14 @@ fn in_json(id: &str, secret: &str) -> String {
 }
 
 /// Logs in by form and returns the token.
-async fn token(gateway: &Gateway, id: &str, secret: &str) -> String {
+pub async fn token(gateway: &Gateway, id: &str, secret: &str) -> String {
     let response = gateway.raw(form(id, secret)).await;
     assert_eq!(response.status(), 200, "{}", response.text());
     let body: Value = serde_json::from_slice(&response.body).unwrap();
     body["access_token"].as_str().unwrap().to_owned()
 }
 
-fn bearing(token: &str) -> String {
+pub fn bearing(token: &str) -> String {
     get_with("/", &format!("Authorization: CwsAuth Bearer={token}\r\n"))
 }
 

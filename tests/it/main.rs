@@ -33,6 +33,7 @@ mod fleet;
 mod fleet_gateways;
 mod fleet_shared;
 mod fleet_store;
+mod fleet_tokens;
 mod harness;
 mod http2_abuse;
 mod links;
