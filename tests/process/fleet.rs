@@ -102,7 +102,10 @@ async fn permit_of_a_drained_replica_is_passed_on_and_the_replica_ends() {
     pair.other_is_served().await;
     let holder = pair.holder;
     assert_eq!(holder.wait().await.code, Some(0));
-    assert_eq!(fleet(&pair.other).await["replicas"], 1);
+    wait_until("one replica is left", || async {
+        fleet(&pair.other).await["replicas"] == 1
+    })
+    .await;
 }
 
 #[tokio::test]
