@@ -7,7 +7,7 @@ use fleet_protocol::script::{Call, Script};
 use fleet_protocol::{Keys, Push, Replica, Reply, StoreTime, Timing};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, PushKind};
-use redis::{RedisConnectionInfo, Value};
+use redis::{RedisConnectionInfo, RedisError, Value};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -87,7 +87,7 @@ impl Session {
         words.iter().for_each(|word| {
             cmd.arg(*word);
         });
-        let value = self.commands.clone().send_packed_command(&cmd).await?;
+        let value = execute(&mut self.commands.clone(), &cmd).await?;
         value_of(value).ok_or(StoreError::Malformed)
     }
 }
@@ -163,7 +163,7 @@ pub(super) async fn run(
             words.iter().for_each(|word| {
                 cmd.arg(word);
             });
-            let value = connection.send_packed_command(&cmd).await?;
+            let value = execute(&mut connection, &cmd).await?;
             let value = value_of(value).ok_or(StoreError::Malformed)?;
             Ok(Reply::from_plain(reads, value)?)
         }
@@ -174,11 +174,11 @@ pub(super) async fn run(
                 cmd
             };
             let by_hash = invoke("EVALSHA", hash_of(script));
-            let value = match connection.send_packed_command(&by_hash).await {
+            let value = match execute(&mut connection, &by_hash).await {
                 // After `SCRIPT FLUSH`.
                 Err(error) if error.code() == Some("NOSCRIPT") => {
                     let by_source = invoke("EVAL", &script.source());
-                    connection.send_packed_command(&by_source).await?
+                    execute(&mut connection, &by_source).await?
                 }
                 result => result?,
             };
@@ -186,6 +186,11 @@ pub(super) async fn run(
             Ok(Reply::from_script(value)?)
         }
     }
+}
+
+/// Sends a command. Returns its reply, unless that is an error.
+async fn execute(connection: &mut MultiplexedConnection, cmd: &Cmd) -> Result<Value, RedisError> {
+    connection.send_packed_command(cmd).await?.extract_error()
 }
 
 /// Returns the hash of a script's source.

@@ -6,7 +6,7 @@ use fleet_protocol::reply::Malformed;
 use redis::RedisError;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::SecretError;
+use crate::config::{HostPort, SecretError};
 use crate::tls::TlsError;
 
 /// A failure of the store. [`StoreError::diagnosis`] describes it for operators.
@@ -59,6 +59,24 @@ pub enum Step {
     Login,
     /// Commands.
     Command,
+}
+
+impl StoreError {
+    /// Returns the node of a cluster that holds the fleet's keys, if the store names it.
+    pub(super) fn moved_to(&self) -> Option<HostPort> {
+        let Self::Store(error) = self else {
+            return None;
+        };
+        let is_moved = error.code() == Some("MOVED");
+        let (node, _) = error.redirect_node().filter(|_| is_moved)?;
+        let (host, port) = node.rsplit_once(':')?;
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.to_owned(),
+        };
+        let port = port.parse().ok().filter(|_| !host.is_empty())?;
+        Some(HostPort { host, port })
+    }
 }
 
 impl From<Malformed> for StoreError {

@@ -197,6 +197,7 @@ impl Fleet {
         if !self.store.limits {
             return;
         }
+        self.metrics.count_gate(GateOrigin::Here);
         let place = scope.into();
         // Without room for it, the others learn it from Citrix.
         let _ = self.events.try_send(Event::GateClosed { place, wait });
@@ -232,6 +233,7 @@ impl Fleet {
     pub fn token_changes(&self, identity: Name) -> watch::Receiver<()> {
         self.changes.follow(identity)
     }
+
     /// Sends a request to the store and returns its response; `None` without a store.
     pub async fn request(&self, request: Request) -> Option<Response> {
         let (id, response) = self.requests.add()?;
@@ -266,7 +268,12 @@ impl Fleet {
                 by,
             } => return self.limits.granted(queue, caller, permit, by),
             Output::GateClosed { place, wait } => {
-                self.gates.close(place.into(), Instant::now() + wait);
+                let scope = place.into();
+                // One that this replica announced is closed already.
+                if self.gates.opens(scope).is_none() {
+                    self.metrics.count_gate(GateOrigin::There);
+                }
+                self.gates.close(scope, Instant::now() + wait);
             }
             Output::Reserved { limit, slot } => self.limits.reserved(limit, slot),
             Output::TokenChanged(identity) => self.changes.notify(identity),
@@ -292,7 +299,6 @@ impl Fleet {
                 keys_differ,
             } => self.metrics.set_members(*replicas, *keys_differ),
             Output::Lost(_) => self.metrics.count_lost_lease(),
-            Output::GateClosed { .. } => self.metrics.count_gate(GateOrigin::There),
             _ => {}
         }
     }

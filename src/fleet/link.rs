@@ -85,6 +85,8 @@ pub struct Link {
     machine: Machine,
     connection: Option<Connection>,
     connecting: Option<Connecting>,
+    /// The node of a cluster to connect to next, in place of the configured address.
+    moved: Option<Address>,
     replies: Replies,
     failures: u32,
     logged: Option<Instant>,
@@ -111,6 +113,7 @@ impl Link {
             machine: Machine::new(settings, Time::default()),
             connection: None,
             connecting: None,
+            moved: None,
             replies: FuturesUnordered::new(),
             failures: 0,
             logged: None,
@@ -247,11 +250,16 @@ impl Link {
                 Event::Reply { id, reply }
             }
             Err(error) => {
-                let Diagnosis { cause, advice } = error.diagnosis();
-                warn!(
-                    cause,
-                    advice, "fleet store failed a command; connecting again"
-                );
+                self.moved = error.moved_to().map(Address::Tcp);
+                if let Some(node) = &self.moved {
+                    info!(%node, "fleet's keys are on another node; connecting to it");
+                } else {
+                    let Diagnosis { cause, advice } = error.diagnosis();
+                    warn!(
+                        cause,
+                        advice, "fleet store failed a command; connecting again"
+                    );
+                }
                 self.disconnect();
                 Event::Disconnected
             }
@@ -353,19 +361,24 @@ impl Link {
     }
 
     /// Connects after a wait. Sentinels are queried each time.
-    fn connect(&self, wait: Duration) -> Connecting {
+    fn connect(&mut self, wait: Duration) -> Connecting {
         let (setup, failures) = (self.setup.clone(), self.failures);
+        let moved = self.moved.take();
         Box::pin(async move {
             sleep(wait).await;
             // As they are by now.
             let Setup { store, settings } = setup.borrow().clone();
-            let address = match &store.route {
-                Route::Direct(address) => Ok(address.clone()),
-                Route::Sentinels {
-                    addresses,
-                    master,
-                    target,
-                } => sentinels::primary(addresses, master, target, failures).await,
+            let address = match (moved, &store.route) {
+                (Some(node), _) => Ok(node),
+                (None, Route::Direct(address)) => Ok(address.clone()),
+                (
+                    None,
+                    Route::Sentinels {
+                        addresses,
+                        master,
+                        target,
+                    },
+                ) => sentinels::primary(addresses, master, target, failures).await,
             }?;
             let opening = Connection::open(&address, &store.target, &store.keys, settings.replica);
             let connection = opening.await?;

@@ -80,6 +80,31 @@ impl StoreServer {
         panic!("no port for a server");
     }
 
+    /// Starts two nodes of a cluster, of which only the second one holds slots.
+    pub fn cluster() -> Option<[Self; 2]> {
+        let [first, second, first_bus, second_bus] = free_ports();
+        let node = |port: u16, bus: u16| {
+            let (port, bus) = (port.to_string(), bus.to_string());
+            let own = [
+                "--port",
+                &port,
+                "--cluster-port",
+                &bus,
+                "--bind",
+                "127.0.0.1",
+            ];
+            Self::with(&[&own[..], &["--cluster-enabled", "yes"]].concat())
+        };
+        let nodes = [node(first, first_bus)?, node(second, second_bus)?];
+        assert_eq!(nodes[1].run("CLUSTER ADDSLOTSRANGE 0 16383"), "+OK");
+        let meet = format!("CLUSTER MEET 127.0.0.1 {second} {second_bus}");
+        assert_eq!(nodes[0].run(&meet), "+OK");
+        while !nodes[0].run("GET key").starts_with("-MOVED") {
+            sleep(POLL);
+        }
+        Some(nodes)
+    }
+
     /// Returns `Some(None)` if the server ended at once.
     fn launch(
         folder: tempfile::TempDir,
