@@ -65,7 +65,13 @@ impl<A: Api> Agent<A> {
     }
 
     /// Serves lookups and activations. A failure is logged and retried on the next demand.
-    pub async fn serve(mut self) -> Infallible {
+    pub fn serve(self) -> impl Future<Output = Infallible> {
+        // Boxed, because the future would reserve space for the argument and for the variable.
+        let mut this = Box::new(self);
+        async move { this.run().await }
+    }
+
+    async fn run(&mut self) -> Infallible {
         let site = Arc::clone(&self.site);
         loop {
             // Boxed: the task rests most of the time, one for each customer.

@@ -42,8 +42,8 @@ pub struct Customer {
 /// A worker's copy of a token.
 pub struct HeldToken {
     shared: Arc<Token>,
-    cws: HeaderValue,
-    bearer: HeaderValue,
+    cws: OnceCell<HeaderValue>,
+    bearer: OnceCell<HeaderValue>,
 }
 
 impl Customer {
@@ -194,17 +194,18 @@ impl HeldToken {
     fn new(token: &Arc<Token>) -> Self {
         Self {
             shared: Arc::clone(token),
-            cws: own_copy(token.authorization(AuthorizationScheme::Cws)),
-            bearer: own_copy(token.authorization(AuthorizationScheme::Bearer)),
+            cws: OnceCell::new(),
+            bearer: OnceCell::new(),
         }
     }
 
     /// Returns the value of `Authorization`.
     pub fn authorization(&self, scheme: AuthorizationScheme) -> &HeaderValue {
-        match scheme {
+        let copy = match scheme {
             AuthorizationScheme::Cws => &self.cws,
             AuthorizationScheme::Bearer => &self.bearer,
-        }
+        };
+        copy.get_or_init(|| own_copy(self.shared.authorization(scheme)))
     }
 
     /// Returns the token's generation, for [`TokenSlot::report_rejected`].

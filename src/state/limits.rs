@@ -1,6 +1,6 @@
 //! The limits of each customer: one per service that Citrix limits.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::config::{Quota, RouteLimit, RouteSettings};
@@ -20,11 +20,12 @@ struct LimitKey {
 #[derive(Clone)]
 pub(super) struct LimitKeys(Arc<[LimitKey]>);
 
-/// The limits of one customer, shared by all workers: one for each of the keys.
+/// The limits of one customer, shared by all workers: one for each of the keys, created at its first
+/// use, because a gateway may have many customers that rarely use a service.
 #[derive(Clone)]
 pub(super) struct CustomerLimits {
     keys: LimitKeys,
-    limits: Arc<[Arc<Limit>]>,
+    limits: Arc<[Arc<OnceLock<Limit>>]>,
 }
 
 /// A route's reference to the limit that each customer has there.
@@ -47,30 +48,27 @@ impl LimitKey {
         self.shared_as == other.shared_as && self.quota == other.quota
     }
 
-    /// Creates a customer's limit, shared with other replicas in a `fleet`. One that it had
-    /// `before` is kept.
+    /// Returns a customer's limit, shared with other replicas in a `fleet`: the one that it had
+    /// `before`, if any.
     fn limit(
         &self,
         customer: &str,
         fleet: Option<&Fleet>,
-        before: Option<&Arc<Limit>>,
-    ) -> Arc<Limit> {
+        before: Option<&Arc<OnceLock<Limit>>>,
+    ) -> Arc<OnceLock<Limit>> {
+        let limit = before.cloned().unwrap_or_default();
         let quota = match self.quota {
             Quota::AtOnce(count) => format!("{count} at once"),
             Quota::PerSecond(count) => format!("{count} per second"),
         };
         let kind = [self.shared_as.as_str(), &quota];
-        let sharing = fleet.and_then(|fleet| fleet.sharing(customer, kind, self.timeout));
-        match (before, sharing) {
-            (Some(before), sharing) => {
-                if let Some(sharing) = sharing {
-                    before.configure(sharing);
-                }
-                Arc::clone(before)
+        if let Some(sharing) = fleet.and_then(|fleet| fleet.sharing(customer, kind, self.timeout)) {
+            match limit.get() {
+                Some(limit) => limit.configure(sharing),
+                None => drop(limit.set(Limit::shared(self.quota, sharing))),
             }
-            (None, Some(sharing)) => Arc::new(Limit::shared(self.quota, sharing)),
-            (None, None) => Arc::new(Limit::new(self.quota)),
         }
+        limit
     }
 }
 
@@ -119,7 +117,12 @@ impl CustomerLimits {
 
     /// Returns the limit that `limit_ref` names, and the longest wait for it.
     pub(super) fn get(&self, limit_ref: LimitRef) -> Option<(&Limit, Duration)> {
-        Some((self.limits.get(limit_ref.index)?, limit_ref.queue_timeout))
+        let limit = self.limits.get(limit_ref.index)?;
+        let quota = self.keys.0.get(limit_ref.index)?.quota;
+        Some((
+            limit.get_or_init(|| Limit::new(quota)),
+            limit_ref.queue_timeout,
+        ))
     }
 }
 

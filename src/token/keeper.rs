@@ -176,7 +176,13 @@ impl<I: Issuer> Keeper<I> {
     /// and followed by a backoff; a valid token stays published.
     ///
     /// Dropping the future stops the keeper; another one may continue with the same slot.
-    pub async fn run(mut self) -> Infallible {
+    pub fn run(self) -> impl Future<Output = Infallible> {
+        // Boxed, because the future would reserve space for the argument and for the variable.
+        let mut this = Box::new(self);
+        async move { this.keep().await }
+    }
+
+    async fn keep(&mut self) -> Infallible {
         let snapshot = self.read_secrets().await;
         self.secrets.set_baseline(&snapshot);
         let mut schedule = match Box::pin(self.adopt_stored()).await {

@@ -3,8 +3,8 @@
 //! A request reads it with one atomic load. Waiting for a token, reporting a 401 to the keeper and
 //! explaining why there is no token happen off this fast path.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -21,18 +21,19 @@ use crate::limit::owner::QueueSlots;
 use crate::system::clock::Clock;
 use citrix_wire::citrix::AuthorizationScheme;
 
-/// A token as prebuilt `Authorization` values, marked sensitive so that they are neither printed
-/// nor indexed by HPACK.
-#[derive(Debug)]
+/// A token as `Authorization` values, marked sensitive so that they are neither printed nor indexed
+/// by HPACK.
+#[derive(Clone, Debug)]
 pub struct Token {
     generation: u64,
     cws: HeaderValue,
-    bearer: HeaderValue,
+    /// Built at first use: few services need it, and a token has 2 KB.
+    bearer: OnceLock<HeaderValue>,
     usable_until: SystemTime,
 }
 
 impl Token {
-    /// Builds the header values of both schemes.
+    /// Builds the value of `CwsAuth`.
     ///
     /// # Errors
     /// If the token contains a byte that is invalid in a header value.
@@ -44,7 +45,7 @@ impl Token {
         Ok(Self {
             generation,
             cws: AuthorizationScheme::Cws.header_value(token.expose_secret())?,
-            bearer: AuthorizationScheme::Bearer.header_value(token.expose_secret())?,
+            bearer: OnceLock::new(),
             usable_until,
         })
     }
@@ -55,16 +56,21 @@ impl Token {
     }
 
     /// Returns the value of `Authorization` (contract §2).
-    pub const fn authorization(&self, scheme: AuthorizationScheme) -> &HeaderValue {
+    pub fn authorization(&self, scheme: AuthorizationScheme) -> &HeaderValue {
         match scheme {
             AuthorizationScheme::Cws => &self.cws,
-            AuthorizationScheme::Bearer => &self.bearer,
+            AuthorizationScheme::Bearer => self.bearer.get_or_init(|| {
+                let token = str::from_utf8(self.text()).unwrap_or_default();
+                // The token is text and valid in a value; the fallback is never reached.
+                let value = scheme.header_value(token);
+                value.unwrap_or_else(|_| self.cws.clone())
+            }),
         }
     }
 
     fn text(&self) -> &[u8] {
-        let bearer = self.bearer.as_bytes();
-        bearer.strip_prefix(b"Bearer ").unwrap_or(bearer)
+        let cws = self.cws.as_bytes();
+        cws.strip_prefix(b"CwsAuth Bearer=").unwrap_or(cws)
     }
 
     /// Returns `true` if this is the token with this text.
@@ -408,10 +414,8 @@ impl TokenSlot {
     pub(super) fn expire(&self, now: SystemTime) {
         if let Some(token) = self.token.load_full() {
             self.token.store(Some(Arc::new(Token {
-                generation: token.generation,
-                cws: token.cws.clone(),
-                bearer: token.bearer.clone(),
                 usable_until: SystemTime::UNIX_EPOCH,
+                ..Token::clone(&token)
             })));
             self.update(|status| status.usable_until = Some(now));
         }
