@@ -194,6 +194,21 @@ async fn flushed_store_with_flushed_scripts_grants_no_second_permit() {
 }
 
 #[tokio::test]
+async fn flushed_scripts_are_sent_again_on_the_same_connection() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let proxy = StoreProxy::start(server.socket()).await;
+    let mut member = Member::behind(&proxy, 1);
+    member.state(State::Joined).await;
+    assert_eq!(server.run("SCRIPT FLUSH"), "+OK");
+    let permit = member.acquire().await;
+    member.send(Event::Released(permit)).await;
+    member.acquire().await;
+    assert_eq!(proxy.accepted(), 1);
+}
+
+#[tokio::test]
 async fn replica_acts_alone_once_its_store_is_gone_for_a_lease() {
     let Some(server) = StoreServer::start() else {
         return;
