@@ -11,19 +11,39 @@ pub const MAX_BYTES: usize = 128 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("header section exceeds {MAX_FIELDS} fields or 128KiB")]
 pub struct HeadTooLarge;
+
+/// The size of a header section so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeadSize {
+    fields: usize,
+    bytes: usize,
+}
+
+impl HeadSize {
+    /// Adds a field by the lengths of its name and value.
+    ///
+    /// # Errors
+    /// When the section exceeds the bound.
+    pub(crate) fn add(&mut self, name: usize, value: usize) -> Result<(), HeadTooLarge> {
+        self.fields += 1;
+        // ": " and the line end.
+        self.bytes += name + value + 4;
+        if self.fields > MAX_FIELDS || self.bytes > MAX_BYTES {
+            return Err(HeadTooLarge);
+        }
+        Ok(())
+    }
+}
+
 /// Checks a header section.
 ///
 /// # Errors
 /// When it exceeds the bound.
 pub fn check(fields: &HeaderMap) -> Result<(), HeadTooLarge> {
-    // ": " and the line end.
-    let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-        name.as_str().len() + value.len() + 4
-    };
-    if fields.len() > MAX_FIELDS || fields.iter().map(line).sum::<usize>() > MAX_BYTES {
-        return Err(HeadTooLarge);
-    }
-    Ok(())
+    let mut size = HeadSize::default();
+    fields
+        .iter()
+        .try_for_each(|(name, value)| size.add(name.as_str().len(), value.len()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::ops::BitOr;
 
+use http::header::InvalidHeaderName;
 use http::{HeaderMap, HeaderName};
 
 /// A set of fields; some are only distinguished as a group.
@@ -55,15 +56,25 @@ impl KnownFields {
 
     /// Returns the groups to which a field belongs.
     pub fn of_name(name: &HeaderName) -> Self {
-        let name = name.as_str();
-        let mut slot = slot_of(name.as_bytes());
-        while let Some((listed, groups)) = SLOTS[slot] {
-            if *listed == name {
-                return *groups;
-            }
-            slot = (slot + 1) % SLOTS.len();
+        let text = name.as_str();
+        match find(text.as_bytes(), |index| NAMES[index] == *name) {
+            Some(index) => LISTED[index].1,
+            None => Self::of_unlisted(text),
         }
-        Self::of_unlisted(name)
+    }
+
+    /// Parses a name, in any case, and returns it with the groups to which the field belongs. A
+    /// listed name is found rather than parsed, and takes no allocation.
+    ///
+    /// # Errors
+    /// If the name is invalid.
+    pub fn parse_name(name: &[u8]) -> Result<(HeaderName, Self), InvalidHeaderName> {
+        if let Some(index) = find(name, |index| is_same(LISTED[index].0.as_bytes(), name)) {
+            return Ok((NAMES[index].clone(), LISTED[index].1));
+        }
+        let name = HeaderName::from_bytes(name)?;
+        let groups = Self::of_unlisted(name.as_str());
+        Ok((name, groups))
     }
 
     fn of_unlisted(name: &str) -> Self {
@@ -98,7 +109,7 @@ impl BitOr for KnownFields {
 }
 
 /// Names and the groups to which they belong.
-static LISTED: [Entry; 75] = {
+const LISTED: [Entry; 84] = {
     use KnownFields as F;
     const HOP: F = F::HOP_BY_HOP;
     const GATEWAY: F = F::GATEWAY_ONLY;
@@ -171,15 +182,24 @@ static LISTED: [Entry; 75] = {
         ("accept", F::NONE),
         ("accept-encoding", F::NONE),
         ("accept-language", F::NONE),
+        ("age", F::NONE),
         ("cache-control", F::NONE),
         ("content-encoding", F::NONE),
+        ("content-security-policy", F::NONE),
         ("content-type", F::NONE),
         ("date", F::NONE),
         ("etag", F::NONE),
+        ("expires", F::NONE),
         ("host", F::NONE),
+        ("last-modified", F::NONE),
+        ("pragma", F::NONE),
+        ("referrer-policy", F::NONE),
+        ("retry-after", F::NONE),
         ("server", F::NONE),
         ("user-agent", F::NONE),
         ("vary", F::NONE),
+        ("x-content-type-options", F::NONE),
+        ("x-frame-options", F::NONE),
     ]
 };
 
@@ -192,27 +212,67 @@ static PREFIXES: [Entry; 3] = [
 
 type Entry = (&'static str, KnownFields);
 
-/// The hash table of [`LISTED`]. Each entry is at [`slot_of`] its name or in the next free slot.
-static SLOTS: [Option<&Entry>; 256] = {
-    let mut slots: [Option<&Entry>; 256] = [None; 256];
+/// [`LISTED`] as parsed names, which are compared and cloned at no cost.
+static NAMES: [HeaderName; LISTED.len()] = {
+    let mut names = [const { HeaderName::from_static("te") }; LISTED.len()];
     let mut index = 0;
     while index < LISTED.len() {
-        let mut slot = slot_of(LISTED[index].0.as_bytes());
-        while slots[slot].is_some() {
+        let name = HeaderName::from_static(LISTED[index].0);
+        // Constants cannot be dropped during compilation.
+        std::mem::forget(std::mem::replace(&mut names[index], name));
+        index += 1;
+    }
+    names
+};
+
+/// A slot without an entry.
+const FREE: u8 = u8::MAX;
+
+/// The hash table of [`LISTED`], by index. Each entry is at [`slot_of`] its name or in the next free
+/// slot.
+static SLOTS: [u8; 256] = {
+    let mut slots = [FREE; 256];
+    let mut index = 0_u8;
+    while (index as usize) < LISTED.len() {
+        let mut slot = slot_of(LISTED[index as usize].0.as_bytes());
+        while slots[slot] != FREE {
             slot = (slot + 1) % slots.len();
         }
-        slots[slot] = Some(&LISTED[index]);
+        slots[slot] = index;
         index += 1;
     }
     slots
 };
 
-/// Returns the slot at which the search for a name begins. With these factors, nearly all listed
-/// names have slots of their own.
+/// Returns the index of the listed name that `is_name` accepts, among those where the search for
+/// `name` leads.
+fn find(name: &[u8], is_name: impl Fn(usize) -> bool) -> Option<usize> {
+    let mut slot = slot_of(name);
+    while SLOTS[slot] != FREE {
+        let index = usize::from(SLOTS[slot]);
+        if is_name(index) {
+            return Some(index);
+        }
+        slot = (slot + 1) % SLOTS.len();
+    }
+    None
+}
+
+/// Returns `true` if `name` is the listed name in any case. Names in lower case, which many servers
+/// send, are compared as a whole.
+fn is_same(listed: &[u8], name: &[u8]) -> bool {
+    listed == name || listed.eq_ignore_ascii_case(name)
+}
+
+/// Returns the slot at which the search for a name, in any case, begins. With these factors, nearly
+/// all listed names have slots of their own.
 const fn slot_of(name: &[u8]) -> usize {
+    const LOWER_CASE: usize = 0x20;
     let [first, .., last] = name else { return 0 };
-    let middle = name[name.len() / 2] as usize;
-    (7 * name.len() + 19 * *first as usize + 17 * middle + *last as usize) % 256
+    let first = *first as usize | LOWER_CASE;
+    let middle = name[name.len() / 2] as usize | LOWER_CASE;
+    let last = *last as usize | LOWER_CASE;
+    (7 * name.len() + 19 * first + 17 * middle + last) % 256
 }
 
 #[cfg(test)]
@@ -279,6 +339,10 @@ mod tests {
     fn every_listed_name_is_found_once() {
         for (name, groups) in &LISTED {
             assert_eq!(of_name(name), *groups, "{name}");
+            for written in [(*name).to_owned(), name.to_ascii_uppercase()] {
+                let (parsed, of_parsed) = KnownFields::parse_name(written.as_bytes()).unwrap();
+                assert_eq!((parsed.as_str(), of_parsed), (*name, *groups));
+            }
             let same = LISTED.iter().filter(|(other, _)| other == name);
             assert_eq!(same.count(), 1, "{name}");
         }
@@ -293,6 +357,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn name_is_parsed_as_by_http(name in "[a-zA-Z0-9_. :-]{0,12}") {
+            let parsed = KnownFields::parse_name(name.as_bytes()).ok();
+            let expected = HeaderName::from_bytes(name.as_bytes()).ok();
+            let expected = expected.map(|name| (name.clone(), KnownFields::of_name(&name)));
+            prop_assert_eq!(parsed, expected);
+        }
+
         #[test]
         fn set_of_a_head_equals_lookups_of_its_names(names in prop::collection::vec(any_name(), 0..12)) {
             let value = HeaderValue::from_static("v");

@@ -147,10 +147,15 @@ fn is_canonical(value: &[u8]) -> bool {
 
 /// Returns the number that consists of digits alone.
 pub(crate) fn parse_length(digits: &[u8]) -> Option<u64> {
-    // `parse` accepts a sign.
-    let is_number = digits.iter().all(u8::is_ascii_digit);
-    let digits = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
-    digits.parse().ok().filter(|length| *length <= MAX_LENGTH)
+    if digits.is_empty() {
+        return None;
+    }
+    // Unlike `parse`, without a sign.
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    });
+    number.filter(|length| *length <= MAX_LENGTH)
 }
 
 #[cfg(test)]

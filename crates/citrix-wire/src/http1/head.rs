@@ -9,8 +9,12 @@ use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
 pub use super::head_error::HeadError;
 pub use super::section::SectionEnd;
-use crate::head_limit::{self, HeadTooLarge, MAX_FIELDS};
+use crate::head_limit::{HeadSize, HeadTooLarge, MAX_FIELDS};
+use crate::known_fields::KnownFields;
 use crate::response_framing::FramingFields;
+
+/// Groups with the fields that determine where a body and the connection end.
+const EXAMINED: KnownFields = KnownFields::CONTENT_LENGTH.and(KnownFields::HOP_BY_HOP);
 
 /// The head of a response.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub struct ResponseHead {
     /// The reason phrase, if it is not the usual one of the status.
     pub reason: Option<Bytes>,
     pub headers: HeaderMap,
+    /// The fields that `headers` has.
+    pub fields: KnownFields,
     /// The framing fields among `headers`.
     pub framing: FramingFields,
     /// `true` if the server keeps the connection open after the response (RFC 9112 section 9.3).
@@ -56,17 +62,22 @@ pub fn parse(head: &Bytes, mut headers: HeaderMap) -> Result<ResponseHead, HeadE
     };
     let mut framing = FramingFields::default();
     let mut connection = ConnectionOptions::default();
+    let (mut fields, mut size) = (KnownFields::default(), HeadSize::default());
     for field in parsed.headers.iter() {
-        let (name, value) = decode(head, field)?;
-        match name {
-            CONTENT_LENGTH => framing.add_content_length(&value),
-            TRANSFER_ENCODING => framing.add_transfer_encoding(&value),
-            CONNECTION => connection.add(&value),
-            _ => {}
+        size.add(field.name.len(), field.value.len())?;
+        let (name, groups) = decode_name(field)?;
+        let value = decode_value(head, field)?;
+        if groups.has(EXAMINED) {
+            match name {
+                CONTENT_LENGTH => framing.add_content_length(&value),
+                TRANSFER_ENCODING => framing.add_transfer_encoding(&value),
+                CONNECTION => connection.add(&value),
+                _ => {}
+            }
         }
+        fields = fields.and(groups);
         headers.append(name, value);
     }
-    head_limit::check(&headers)?;
     framing.normalize(&mut headers)?;
     let is_usual = status.canonical_reason() == Some(reason);
     Ok(ResponseHead {
@@ -74,6 +85,7 @@ pub fn parse(head: &Bytes, mut headers: HeaderMap) -> Result<ResponseHead, HeadE
         version,
         reason: (!is_usual).then(|| head.slice_ref(reason.as_bytes())),
         headers,
+        fields,
         framing,
         persists: connection.persists(version),
     })
@@ -87,12 +99,12 @@ pub fn parse_trailers(section: &Bytes) -> Result<HeaderMap, HeadError> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let (length, fields) = complete(httparse::parse_headers(section, &mut fields))?;
     all_of(section, length)?;
-    let mut trailers = HeaderMap::new();
+    let (mut trailers, mut size) = (HeaderMap::new(), HeadSize::default());
     for field in fields {
-        let (name, value) = decode(section, field)?;
-        trailers.append(name, value);
+        size.add(field.name.len(), field.value.len())?;
+        let (name, _) = decode_name(field)?;
+        trailers.append(name, decode_value(section, field)?);
     }
-    head_limit::check(&trailers)?;
     Ok(trailers)
 }
 
@@ -114,12 +126,14 @@ fn all_of(bytes: &[u8], parsed: usize) -> Result<(), HeadError> {
     }
 }
 
-fn decode(head: &Bytes, field: &Header<'_>) -> Result<(HeaderName, HeaderValue), HeadError> {
-    let name = HeaderName::from_bytes(field.name.as_bytes())
-        .map_err(|_| HeadError::Syntax(httparse::Error::HeaderName))?;
-    let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-        .map_err(|_| HeadError::Syntax(httparse::Error::HeaderValue))?;
-    Ok((name, value))
+fn decode_name(field: &Header<'_>) -> Result<(HeaderName, KnownFields), HeadError> {
+    KnownFields::parse_name(field.name.as_bytes())
+        .map_err(|_| HeadError::Syntax(httparse::Error::HeaderName))
+}
+
+fn decode_value(head: &Bytes, field: &Header<'_>) -> Result<HeaderValue, HeadError> {
+    HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+        .map_err(|_| HeadError::Syntax(httparse::Error::HeaderValue))
 }
 
 /// The options of `Connection` that concern persistence.
