@@ -59,17 +59,28 @@ impl FieldList {
         self.0.push((name, value));
     }
 
+    /// Replaces the field of a name that occurs at most once.
+    pub fn set_only(&mut self, name: HeaderName, value: HeaderValue) {
+        match self.0.iter_mut().find(|(other, _)| *other == name) {
+            None => self.0.push((name, value)),
+            Some((_, replaced)) => *replaced = value,
+        }
+    }
+
     /// Replaces the fields of a name by one.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
         match self.0.iter().position(|(other, _)| *other == name) {
             None => self.0.push((name, value)),
             Some(first) => {
                 self.0[first].1 = value;
-                let mut index = 0;
-                self.0.retain(|(other, _)| {
-                    index += 1;
-                    index <= first + 1 || *other != name
-                });
+                let is_repeated = self.0[first + 1..].iter().any(|(other, _)| *other == name);
+                if is_repeated {
+                    let mut index = 0;
+                    self.0.retain(|(other, _)| {
+                        index += 1;
+                        index <= first + 1 || *other != name
+                    });
+                }
             }
         }
     }

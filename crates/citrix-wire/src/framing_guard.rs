@@ -190,9 +190,14 @@ impl Portion {
                 self.scan_line_part(rest);
                 return bytes.len();
             };
-            self.scan_line_part(&rest[..line_end]);
+            let line = &rest[..line_end];
+            if self.line_length == 0 {
+                self.scan_line(line);
+            } else {
+                self.scan_line_part(line);
+                self.end_line();
+            }
             scanned += line_end + 1;
-            self.end_line();
             if self.ended && (self.begun || self.blank_lines <= MAX_BLANK_LINES) {
                 break;
             }
@@ -203,6 +208,36 @@ impl Portion {
             }
         }
         scanned
+    }
+
+    /// Scans a line without its LF, as `scan_line_part` and `end_line` do, but with less state:
+    /// nearly all lines arrive whole.
+    fn scan_line(&mut self, line: &[u8]) {
+        let crlf = line.last() == Some(&b'\r');
+        if let Some(&first) = line.first()
+            && !self.begun
+            && first != b'\r'
+        {
+            self.begun = true;
+            if memchr(b'#', line).is_some() {
+                self.error.get_or_insert(FramingError::Fragment);
+            }
+        }
+        if !crlf {
+            self.error.get_or_insert(FramingError::BareLineFeed);
+        }
+        if !self.begun {
+            self.blank_lines = self.blank_lines.saturating_add(1);
+        }
+        // Most names already differ in the first letter.
+        if let [b'c' | b'C', ..] = line
+            && let Some(name) = line.get(..CONTENT_LENGTH.len())
+            && name.eq_ignore_ascii_case(CONTENT_LENGTH)
+        {
+            self.content_lengths = self.content_lengths.saturating_add(1);
+        }
+        self.ended = crlf && line.len() == 1 && self.after_crlf;
+        self.after_crlf = crlf;
     }
 
     /// Scans part of a line, without its LF.

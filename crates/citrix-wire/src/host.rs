@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderMap, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Uri, Version, header};
 
 /// Why a request has no usable host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +45,10 @@ impl<'a> Authority<'a> {
                 (&text[..inner.len() + 2], port)
             }
             None => {
-                let host = text.split(':').next().unwrap_or_default();
-                (host, &text[host.len()..])
+                let is_name = |byte: &u8| REG_NAME[usize::from(*byte)];
+                let length = text.as_bytes().iter().take_while(|byte| is_name(byte));
+                // Such bytes are whole characters.
+                text.split_at(length.count())
             }
         };
         let port = match port.strip_prefix(':') {
@@ -58,11 +60,10 @@ impl<'a> Authority<'a> {
             _ => return Err(HostError::Invalid),
         };
         let host = strip_root(host);
-        if host.starts_with('[') || (!host.is_empty() && host.bytes().all(is_reg_name)) {
-            Ok(Self { text, host, port })
-        } else {
-            Err(HostError::Invalid)
+        if host.is_empty() {
+            return Err(HostError::Invalid);
         }
+        Ok(Self { text, host, port })
     }
 
     /// Returns host and port as they were sent.
@@ -140,10 +141,30 @@ pub fn add_brackets(host: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns `true` for unreserved characters and sub-delims of RFC 3986, and the percent sign of
-/// escapes.
-fn is_reg_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
+/// `true` for unreserved characters and sub-delims of RFC 3986, and the percent sign of escapes.
+static REG_NAME: [bool; 256] = {
+    const OTHERS: &[u8] = b"-._~%!$&'()*+,;=";
+    let mut names = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        names[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < OTHERS.len() {
+        names[OTHERS[index] as usize] = true;
+        index += 1;
+    }
+    names
+};
+
+/// Returns the values of `Host`. It is among the first fields as a rule, so that a pass costs less
+/// than a lookup.
+pub fn fields(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
+    headers
+        .iter()
+        .filter(|(name, _)| **name == header::HOST)
+        .map(|(_, value)| value)
 }
 
 /// Returns the authority of a request: that of an absolute target or `:authority`, else of `Host`.
@@ -157,7 +178,7 @@ pub fn authority<'a>(
     uri: &'a Uri,
     headers: &'a HeaderMap,
 ) -> Result<Option<Authority<'a>>, HostError> {
-    let mut fields = headers.get_all(header::HOST).iter();
+    let mut fields = fields(headers);
     let field = fields.next();
     if fields.next().is_some() {
         return Err(HostError::Repeated);

@@ -14,7 +14,9 @@ pub fn covers(prefix: &str, path: &str) -> bool {
 /// or begins with a slash.
 pub fn first_segment(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix('/')?;
-    Some(path.split_at(path.find('/').unwrap_or(path.len())))
+    // Segments are short, so that a search by vectors would cost more.
+    let length = path.bytes().take_while(|&byte| byte != b'/').count();
+    path.split_at_checked(length)
 }
 
 /// Replaces `prefix` of `target` by `base`. The prefix must cover the target, possibly in another
