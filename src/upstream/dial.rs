@@ -11,7 +11,6 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -26,7 +25,7 @@ use crate::tls::fault::TlsFault;
 use crate::upstream::BoxError;
 
 pub use egress::DialConfig;
-use tls::UpstreamTlsStream;
+use tls::UpstreamTls;
 
 /// TCP keep-alive time, since NATs forget connections that are silent during long calls.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -36,18 +35,7 @@ pub enum UpstreamIo {
     /// Without TLS, to a loopback address.
     Plain(TcpStream),
     /// Boxed, because a TLS session is far larger than a socket.
-    Tls(Box<UpstreamTlsStream>),
-}
-
-impl UpstreamIo {
-    /// Is pending while nothing has arrived at the socket. Bytes that were read from it before, and
-    /// TLS records without content, do not count.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(socket) => socket.poll_read_ready(cx),
-            Self::Tls(stream) => stream.get_ref().0.get_ref().poll_read_ready(cx),
-        }
-    }
+    Tls(Box<UpstreamTls>),
 }
 
 mod io_impl {
@@ -206,7 +194,7 @@ pub async fn dial(
         .await
         .map_err(|_| ConnectError::Timeout(limit))?
         .map_err(ConnectError::Tls)?;
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
+    let http2 = stream.session().alpn_protocol() == Some(ALPN_H2);
     Ok((UpstreamIo::Tls(Box::new(stream)), http2))
 }
 

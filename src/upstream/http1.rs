@@ -21,11 +21,12 @@ pub use self::connection::{Connection, ExchangeError};
 pub use self::upload::UploadFault;
 use super::framing::may_be_ignored;
 use super::request_head::RequestHead;
-use super::{AttemptError, BoxError, ResponseDeadline, UnsentBody};
+use super::{AttemptError, BoxError, ResponseDeadline};
 use crate::inbound::body::CallerBody;
 use crate::inbound::transfer_rate::IdleTimer;
 use crate::upstream::dial::UpstreamIo;
 use citrix_wire::http1::head::HeadError;
+use citrix_wire::known_fields::KnownFields;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Time before the announced close at which a connection is no longer used: a request sent just
@@ -102,17 +103,6 @@ impl Http1 {
         body: CallerBody,
         deadline: &ResponseDeadline,
     ) -> Result<Response<()>, AttemptError> {
-        // The token may have been waited for since the lease.
-        let is_open = poll_fn(|cx| {
-            let io = self.connection.io();
-            Poll::Ready(io.poll_readable(cx).is_pending() || self.is_usable(cx))
-        });
-        if !is_open.await {
-            return Err(AttemptError::Unprocessed {
-                body: UnsentBody::Whole(body),
-                error: ExchangeError::Closed.into(),
-            });
-        }
         let closes = may_be_ignored(&head.method, &body);
         self.connection.begin(head, body, closes);
         let response = poll_fn(|cx| match self.connection.poll_response(cx) {
@@ -127,8 +117,17 @@ impl Http1 {
             }
         });
         let response = response.await?;
-        self.keep_alive = announced_timeout(response.headers());
+        let may_announce = self.connection.fields().has(KnownFields::HOP_BY_HOP);
+        self.keep_alive = match may_announce {
+            true => announced_timeout(response.headers()),
+            false => None,
+        };
         Ok(response)
+    }
+
+    /// Returns the fields that the head of the last response has.
+    pub(super) fn fields(&self) -> KnownFields {
+        self.connection.fields()
     }
 
     /// Returns the next frame of the response body; meanwhile sends the rest of the request.

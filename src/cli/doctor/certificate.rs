@@ -46,7 +46,7 @@ pub(super) async fn examine(
     let seen = observer.take();
     let check = match shaken {
         Ok(Ok(stream)) => {
-            let session = stream.get_ref().1;
+            let session = stream.session();
             let version = version(session.protocol_version());
             let alpn = session
                 .alpn_protocol()

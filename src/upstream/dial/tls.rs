@@ -4,13 +4,15 @@
 //! proxies expect all of it in the first one and reset, close or ignore the connection.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::BufReader;
+use rustls::{ClientConfig, ClientConnection};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
@@ -26,8 +28,117 @@ const READ_BUFFER: usize = 64 * 1024;
 /// after which the small ClientHello is tried.
 const MAX_SILENCE: Duration = Duration::from_secs(3);
 
+/// Size of a record after which another has probably arrived, because a sender fills records as long
+/// as it has data.
+const FULL_RECORD: usize = 4 * 1024;
+
+type UpstreamTlsStream = TlsStream<BufReader<TcpStream>>;
+
 /// The TLS session of a connection.
-pub type UpstreamTlsStream = TlsStream<BufReader<TcpStream>>;
+pub struct UpstreamTls {
+    stream: UpstreamTlsStream,
+    /// Occurred after bytes that were returned first.
+    error: Option<io::Error>,
+}
+
+impl UpstreamTls {
+    const fn new(stream: UpstreamTlsStream) -> Self {
+        let error = None;
+        Self { stream, error }
+    }
+
+    /// Returns the TLS session.
+    pub fn session(&self) -> &ClientConnection {
+        self.stream.get_ref().1
+    }
+
+    /// Returns `true` if only the socket can have more, and it has none.
+    fn has_nothing(&self, cx: &mut Context<'_>) -> bool {
+        let (io, session) = self.stream.get_ref();
+        self.error.is_none()
+            && session.wants_read()
+            && io.buffer().is_empty()
+            && io.get_ref().poll_read_ready(cx).is_pending()
+    }
+
+    /// Returns `true` if decrypted bytes, or a close, have not been read.
+    fn has_decrypted(&self) -> bool {
+        !self.session().wants_read()
+    }
+
+    /// Reads what one record contains. Returns its length.
+    fn poll_record(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut stream = Pin::new(&mut self.stream);
+        let record = ready!(stream.as_mut().poll_fill_buf(cx))?;
+        let length = record.len().min(buf.remaining());
+        buf.put_slice(&record[..length]);
+        stream.consume(length);
+        Poll::Ready(Ok(length))
+    }
+}
+
+/// Unlike the stream's own implementation, it does not ask rustls for what cannot have arrived: a
+/// request would otherwise pay three times for a read that is pending.
+impl AsyncRead for UpstreamTls {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.has_nothing(cx) {
+            return Poll::Pending;
+        }
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Err(error));
+        }
+        let mut length = ready!(self.poll_record(cx, buf))?;
+        while buf.remaining() > 0 && length > 0 && (length >= FULL_RECORD || self.has_decrypted()) {
+            length = match self.poll_record(cx, buf) {
+                Poll::Ready(Ok(length)) => length,
+                Poll::Ready(Err(error)) => {
+                    self.error = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for UpstreamTls {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 /// Performs the TLS handshake. If the server does not respond at all, repeats it once with the
 /// small ClientHello on another connection, and prefers that from then on if it succeeds.
@@ -35,6 +146,17 @@ pub type UpstreamTlsStream = TlsStream<BufReader<TcpStream>>;
 /// # Errors
 /// When it fails, for example because the certificate is not trusted.
 pub async fn secure(
+    socket: TcpStream,
+    target: DialTarget<'_>,
+    server_name: &ServerName<'static>,
+    dial_config: &DialConfig,
+    deadline: Instant,
+) -> io::Result<UpstreamTls> {
+    let stream = handshake(socket, target, server_name, dial_config, deadline).await?;
+    Ok(UpstreamTls::new(stream))
+}
+
+async fn handshake(
     socket: TcpStream,
     target: DialTarget<'_>,
     server_name: &ServerName<'static>,

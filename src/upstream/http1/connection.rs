@@ -17,6 +17,7 @@ use crate::inbound::body::CallerBody;
 use crate::upstream::request_head::RequestHead;
 use citrix_wire::http1::chunked::{ChunkDecoder, ChunkError, Piece};
 use citrix_wire::http1::head::{self, HeadError, ResponseHead, SectionEnd};
+use citrix_wire::known_fields::KnownFields;
 use citrix_wire::response_framing::{Delimiter, may_have_content};
 
 /// Maximum number of interim responses (1xx) before a response.
@@ -72,6 +73,8 @@ pub struct Connection<T> {
     persists: bool,
     /// An empty map, for the fields of the response.
     headers: HeaderMap,
+    /// The fields that the head of the last response has.
+    fields: KnownFields,
 }
 
 enum ResponseState {
@@ -98,12 +101,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             response: ResponseState::Complete,
             persists: true,
             headers: HeaderMap::new(),
+            fields: KnownFields::default(),
         }
     }
 
-    /// Returns the byte stream.
-    pub fn io(&self) -> &T {
-        &self.io
+    /// Returns the fields that the head of the last response has.
+    pub fn fields(&self) -> KnownFields {
+        self.fields
     }
 
     /// Starts an exchange on a connection without one. The fields of the head state the framing of
@@ -276,6 +280,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 self.response = body_state(&head, has_content)?;
                 let ends_with_close = matches!(self.response, ResponseState::UntilClose);
                 self.persists &= head.persists && !ends_with_close;
+                self.fields = head.fields;
                 return Ok(Some(into_response(head)));
             }
             if head.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -415,19 +415,19 @@ fn head_and_body_at_hand_are_one_write() {
         let expected = format!("POST / HTTP/1.1\r\n{rest}");
         let mut connection = Connection::new(Peer::new([]));
         exchange(&mut connection, upload(field, chunks));
-        assert_eq!(connection.io().written, [expected.as_str()]);
+        assert_eq!(connection.io.written, [expected.as_str()]);
         assert!(!connection.is_sending());
         // The same in small writes.
         let mut connection = Connection::new(Peer::new([]));
         connection.io.accepts = 3;
         exchange(&mut connection, upload(field, chunks));
-        assert_eq!(connection.io().written.concat(), expected);
+        assert_eq!(connection.io.written.concat(), expected);
     }
     let mut connection = Connection::new(Peer::new([]));
     begin(&mut connection, request("GET"), true);
     assert!(connection.poll_response(&mut cx()).is_pending());
     let expected = "GET /x?y HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
-    assert_eq!(connection.io().written, [expected]);
+    assert_eq!(connection.io.written, [expected]);
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn many_frames_are_written_in_order() {
     let mut connection = Connection::new(Peer::new([]));
     exchange(&mut connection, upload(("content-length", "60"), &chunks));
     assert!(!connection.is_sending());
-    let written = connection.io().written.concat();
+    let written = connection.io.written.concat();
     assert_eq!(written.rsplit_once("\r\n\r\n").unwrap().1, "abc".repeat(20));
 }
 
@@ -503,7 +503,7 @@ fn response_may_precede_the_end_of_the_request() {
     assert!(connection.poll_finish(&mut cx()).is_pending());
     connection.io.accepts = usize::MAX;
     assert_eq!(connection.poll_finish(&mut cx()), Poll::Ready(true));
-    assert!(connection.io().written.concat().ends_with("hello"));
+    assert!(connection.io.written.concat().ends_with("hello"));
     // Unless the upstream closes meanwhile.
     let mut connection = Connection::new(Peer::new([bytes(ok), Next::Close]));
     connection.io.accepts = 0;
