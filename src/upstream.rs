@@ -4,7 +4,7 @@ pub mod body;
 pub mod bounded;
 pub mod control_plane;
 pub mod dial;
-mod exchange;
+pub mod exchange;
 pub mod framing;
 pub mod http1;
 pub mod http2;
@@ -59,6 +59,14 @@ pub enum UnsentBody {
 }
 
 impl AttemptError {
+    /// Returns the failure of a request whose connection closed before any of it was sent.
+    pub fn closed(body: CallerBody) -> Self {
+        Self::Unprocessed {
+            body: UnsentBody::Whole(body),
+            error: http1::ExchangeError::Closed.into(),
+        }
+    }
+
     /// Returns the reason for the caller if there is no other attempt.
     pub fn reason(&self) -> Reason {
         match self {

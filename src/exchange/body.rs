@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::observe::metrics::LinkCounters;
@@ -13,8 +14,8 @@ use citrix_wire::link_rewrite::BodyRewriter;
 
 /// A response body from Citrix.
 pub enum ForwardedBody {
-    /// Forwarded byte for byte.
-    Unchanged(ResponseBody),
+    /// Forwarded byte for byte. The response lacks its head.
+    Unchanged(Box<Response<ResponseBody>>),
     /// With links that point to the gateway.
     Rewritten(Box<RewrittenBody>),
 }
@@ -28,7 +29,8 @@ const CODED_PIECE: usize = 4;
 
 /// A body that passes through a [`BodyRewriter`].
 pub struct RewrittenBody {
-    source: ResponseBody,
+    /// Without its head.
+    source: Box<Response<ResponseBody>>,
     rewriter: BodyRewriter,
     counters: LinkCounters,
     /// Received, but not rewritten yet.
@@ -42,7 +44,11 @@ pub struct RewrittenBody {
 
 impl RewrittenBody {
     /// Rewrites `source`; the counts of `rewriter` are added to `counters` at the end.
-    pub fn new(source: ResponseBody, rewriter: BodyRewriter, counters: LinkCounters) -> Box<Self> {
+    pub fn new(
+        source: Box<Response<ResponseBody>>,
+        rewriter: BodyRewriter,
+        counters: LinkCounters,
+    ) -> Box<Self> {
         Box::new(Self {
             source,
             rewriter,
@@ -79,7 +85,7 @@ impl RewrittenBody {
                 self.push();
                 continue;
             }
-            let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(cx) else {
+            let Poll::Ready(frame) = Pin::new(self.source.body_mut()).poll_frame(cx) else {
                 self.burst.end();
                 return Poll::Pending;
             };
@@ -102,7 +108,7 @@ impl RewrittenBody {
         let length = self.received.len().min(MAX_PIECE);
         self.rewriter.push(self.received.split_to(length));
         // The source has ended; another poll is not needed.
-        if self.received.is_empty() && self.source.is_end_stream() {
+        if self.received.is_empty() && self.source.body().is_end_stream() {
             self.finish();
         }
     }
@@ -128,14 +134,14 @@ impl Body for ForwardedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         match self.get_mut() {
-            Self::Unchanged(body) => Pin::new(body).poll_frame(cx),
+            Self::Unchanged(response) => Pin::new(response.body_mut()).poll_frame(cx),
             Self::Rewritten(body) => body.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Unchanged(body) => body.is_end_stream(),
+            Self::Unchanged(response) => response.body().is_end_stream(),
             // The rewriter may hold bytes after the source has ended.
             Self::Rewritten(_) => false,
         }
@@ -143,7 +149,7 @@ impl Body for ForwardedBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Unchanged(body) => body.size_hint(),
+            Self::Unchanged(response) => response.body().size_hint(),
             Self::Rewritten(_) => SizeHint::default(),
         }
     }

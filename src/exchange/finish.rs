@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::body::ForwardedBody;
 use super::permits::Permits;
 use super::response_body::{BodySource, CallerResponseBody};
-use super::{Exchange, access_log};
+use super::{Exchange, Fault, access_log};
 use crate::error::{Failure, Reason};
 use crate::observe::metrics::NONE;
 use crate::observe::summary::{End, ExchangeSummary};
@@ -63,9 +63,11 @@ impl Exchange {
 
     /// Records and counts the failure that the response reports.
     pub fn set_failure(&mut self, failure: &Failure) {
-        self.response.reason = Some(failure.reason());
-        self.response.detail = failure.detail().clone();
-        self.response.cause = failure.cause_chain();
+        self.response.fault = Some(Box::new(Fault {
+            reason: Some(failure.reason()),
+            detail: failure.detail().clone(),
+            cause: failure.cause_chain(),
+        }));
         self.snapshot.metrics.count_error(failure.reason());
     }
 
@@ -140,6 +142,7 @@ impl Exchange {
     fn summary(&self, end: End) -> ExchangeSummary<'_> {
         let route = self.route.and_then(|index| self.snapshot.routes.get(index));
         let status = self.response.status;
+        let fault = self.response.fault.as_deref();
         ExchangeSummary {
             request: self.request_facts(),
             is_named: self.caller.is_some(),
@@ -152,9 +155,9 @@ impl Exchange {
             customer: self.customer.as_ref(),
             response_status: status,
             status: status.unwrap_or_else(|| status_without_response(end)),
-            reason: self.response.reason,
-            detail: &self.response.detail,
-            cause: &self.response.cause,
+            reason: fault.and_then(|fault| fault.reason),
+            detail: fault.map_or("", |fault| &fault.detail),
+            cause: fault.map_or("", |fault| &fault.cause),
             end,
             citrix_ids: &self.ids.citrix,
             request_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
@@ -172,7 +175,8 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.closed && self.caller_time().is_some_and(|time| time.is_revoked()) {
-            self.response.cause = "permit revoked; caller too slow while others queued".to_owned();
+            let cause = "permit revoked; caller too slow while others queued";
+            self.response.set_cause(cause.to_owned());
         }
         self.close(if self.connection.is_stopped() {
             End::Stopped

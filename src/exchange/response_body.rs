@@ -97,7 +97,7 @@ impl Body for CallerResponseBody {
             }
             Some(Err(error)) => {
                 let causes: Vec<_> = chain::sources(error).map(chain::text).collect();
-                this.exchange.response.cause = causes.join(": ");
+                this.exchange.response.set_cause(causes.join(": "));
                 this.exchange.close(End::Truncated);
             }
             None => this.exchange.close(End::Complete),

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -26,6 +27,11 @@ impl Exchange {
         let output = future.await;
         self.timings.waited += began.elapsed();
         output
+    }
+
+    /// Returns the time of all waits.
+    pub fn waited(&self) -> Duration {
+        self.timings.waited
     }
 
     /// Begins a wait for a permit of the route, or for the end of a `Retry-After`.

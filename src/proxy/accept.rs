@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use http::Request;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
@@ -197,7 +198,9 @@ impl Acceptor {
         let limits = self.proxy.shared.published.load().live.limits;
         let handle = {
             let (proxy, connection) = (Rc::clone(&self.proxy), Rc::clone(&connection));
-            move |request| Rc::clone(&proxy).serve(request, Rc::clone(&connection), peer)
+            move |request: Request<_>| {
+                Rc::clone(&proxy).serve(request.into_parts(), Rc::clone(&connection), peer)
+            }
         };
         let end = match protocol {
             CallerProtocol::Http1 => {

@@ -7,10 +7,10 @@ mod caller;
 mod customer;
 mod rules;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use http_body::Body as _;
 
 use super::HeadFacts;
@@ -22,6 +22,7 @@ use crate::inbound::body::CallerBody;
 use crate::state::Shared;
 use crate::state::addressing::{RouteMatch, too_many_readings};
 use crate::state::{Customer, Snapshot};
+use citrix_wire::host;
 use citrix_wire::known_fields::KnownFields;
 
 use self::caller::pick_caller;
@@ -30,10 +31,10 @@ pub(super) use rules::Policy;
 
 /// A request that may be forwarded.
 pub struct Admitted<'s> {
-    pub(super) method: Method,
+    /// The caller's head, whose method and fields are forwarded.
+    pub(super) head: &'s mut Parts,
     pub(super) route_match: RouteMatch,
-    pub(super) headers: HeaderMap,
-    /// The fields that `headers` may have.
+    /// The fields that the head may have.
     pub(super) fields: KnownFields,
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
@@ -52,12 +53,11 @@ pub struct Admitted<'s> {
 pub fn admit<'s>(
     snapshot: &'s Snapshot,
     shared: &Shared,
-    request: Request<CallerBody>,
+    request: (&'s mut Parts, CallerBody),
     facts: HeadFacts,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
-    let (mut head, body) = request.into_parts();
-    let admitted = check(snapshot, shared, &mut head, body, facts, exchange);
+    let admitted = check(snapshot, shared, request, facts, exchange);
     if admitted.is_ok() {
         exchange.set_admitted();
     }
@@ -76,8 +76,7 @@ pub fn admit<'s>(
 fn check<'s>(
     snapshot: &'s Snapshot,
     shared: &Shared,
-    head: &mut Parts,
-    mut body: CallerBody,
+    (head, mut body): (&'s mut Parts, CallerBody),
     facts: HeadFacts,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
@@ -101,7 +100,7 @@ fn check<'s>(
     let host = match head.uri.authority() {
         // It overrides the field (RFC 9112 section 3.2.2).
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => head.headers.get(HOST).cloned(),
+        None => host::fields(&head.headers).next().cloned(),
     };
     if fields.has(KnownFields::TRANSFER_ENCODING) {
         reject_codings(&head.headers)?;
@@ -140,11 +139,10 @@ fn check<'s>(
         live.limits.replay_buffer_bytes,
     )?;
     Ok(Admitted {
-        method: head.method.clone(),
-        route_match,
         expects_continue: fields.has(KnownFields::EXPECT) && expects_continue(head),
+        head,
+        route_match,
         fields,
-        headers: std::mem::take(&mut head.headers),
         body,
         customer,
         host,

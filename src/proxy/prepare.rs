@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use http::header::{ACCEPT, COOKIE, HOST};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 
@@ -15,7 +16,7 @@ use super::pick_route::Picked;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::state::addressing::too_many_readings;
+use crate::state::addressing::{RouteMatch, too_many_readings};
 use crate::state::{Customer, Route};
 use crate::upstream::request_head::RequestHead;
 use citrix_wire::citrix::accept::wants_json;
@@ -58,7 +59,7 @@ pub struct UpstreamRequest<'s> {
     pub(super) queue_left: Option<Duration>,
 }
 
-/// Prepares an admitted request.
+/// Prepares an admitted request. Boxed, because it lives as long as the request's future.
 ///
 /// # Errors
 /// `bad_request` if the rebased path is invalid, `customer_forbidden` if it names another customer,
@@ -67,11 +68,10 @@ pub fn prepare<'s>(
     admitted: Admitted<'s>,
     picked: &Picked<'_>,
     exchange: &mut Exchange,
-) -> Result<UpstreamRequest<'s>, Failure> {
+) -> Result<Box<UpstreamRequest<'s>>, Failure> {
     let Admitted {
-        method,
+        head,
         route_match,
-        mut headers,
         fields,
         body,
         customer,
@@ -83,51 +83,39 @@ pub fn prepare<'s>(
     let target = path::rebase(&route_match.target, prefix, &picked.destination.base_path).map_err(
         |error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").with_source(error),
     )?;
-    let stripped = route_match
-        .target
-        .path()
-        .get(prefix.len()..)
-        .unwrap_or_default();
-    // Without and with the base path of the upstream.
-    let paths = [stripped, target.path()];
-    let is_plain = route_match.readings.is_empty();
-    let readings = |path| match is_plain {
-        true => Ok(PathReadings::default()),
-        false => PathReadings::of(path).map_err(too_many_readings),
-    };
-    let readings = [readings(paths[0])?, readings(paths[1])?];
-    let read = || {
-        let each = paths.into_iter().zip(&readings);
-        each.flat_map(|(path, readings)| readings.all(path))
-    };
-    reject_other_customer(&customer.id, read())?;
+    let forms = PathForms::of(&route_match, &target, picked)?;
+    reject_other_customer(&customer.id, forms.read())?;
     if !picked.destination.base_path.is_empty() {
-        reject_login(read())?;
+        reject_login(forms.read())?;
     }
-    let names_site = adapt_caller_fields(&mut headers, fields, picked.route);
-    let sends_json = wants_json(&headers, paths);
-    let mut list = forwarded_fields(&mut headers, &picked.destination.host);
-    let needs_site = !names_site && add_site(&mut list, customer, read());
+    let headers = &mut head.headers;
+    let names_site = adapt_caller_fields(headers, fields, picked.route);
+    let sends_json = wants_json(headers, forms.paths());
+    let mut list = forwarded_fields(headers, &picked.destination.host);
+    let needs_site = !names_site && add_site(&mut list, customer, forms.read());
     list.set(CITRIX_CUSTOMER_ID, customer.id.clone());
-    list.set(CITRIX_TRANSACTION_ID, exchange.transaction_id().clone());
+    let transaction_id = exchange.transaction_id().clone();
+    if fields.has(KnownFields::TRANSACTION_ID) {
+        list.set(CITRIX_TRANSACTION_ID, transaction_id);
+    } else {
+        list.push(CITRIX_TRANSACTION_ID, transaction_id);
+    }
     if sends_json {
         list.set(ACCEPT, JSON);
     }
     add_default_fields(&mut list, picked.route);
     exchange.set_upload(body.progress());
     let has_body = !body.is_end_stream();
-    let is_batch = has_body && {
-        let batch_path = batch_path(paths, &readings);
-        expect_batch(batch_path, policy.as_mut(), target.path(), exchange)?
-    };
+    let is_batch =
+        has_body && expect_batch(forms.batch(), policy.as_mut(), target.path(), exchange)?;
     let mut head = RequestHead {
-        method,
+        method: std::mem::take(&mut head.method),
         target,
         fields: list,
-        spare: headers,
+        spare: std::mem::take(headers),
     };
     head.frame(&body);
-    Ok(UpstreamRequest {
+    Ok(Box::new(UpstreamRequest {
         is_batch,
         head,
         body,
@@ -137,7 +125,58 @@ pub fn prepare<'s>(
         batch: None,
         policy,
         queue_left: None,
-    })
+    }))
+}
+
+/// The path without and with the base path of the upstream, and the readings of both.
+struct PathForms<'p> {
+    paths: [&'p str; 2],
+    readings: [PathReadings; 2],
+    /// Number of forms to skip: 1 if both are the same.
+    same: usize,
+}
+
+impl<'p> PathForms<'p> {
+    fn of(
+        route_match: &'p RouteMatch,
+        target: &'p PathAndQuery,
+        picked: &Picked<'_>,
+    ) -> Result<Self, Failure> {
+        let (path, prefix) = (route_match.target.path(), stripped_prefix(picked.route));
+        let paths = [path.get(prefix.len()..).unwrap_or_default(), target.path()];
+        let is_plain = route_match.readings.is_empty();
+        let readings = |path| match is_plain {
+            true => Ok(PathReadings::default()),
+            false => PathReadings::of(path).map_err(too_many_readings),
+        };
+        let is_rebased = !prefix.is_empty() || !picked.destination.base_path.is_empty();
+        Ok(Self {
+            paths,
+            readings: [readings(paths[0])?, readings(paths[1])?],
+            same: usize::from(!is_rebased),
+        })
+    }
+
+    fn paths(&self) -> &[&'p str] {
+        &self.paths[self.same..]
+    }
+
+    /// Returns the readings of both forms.
+    fn read(&self) -> impl Iterator<Item = &str> {
+        let forms = self.paths().iter().zip(&self.readings[self.same..]);
+        forms.flat_map(|(path, readings)| readings.all(path))
+    }
+
+    /// Classifies the path.
+    fn batch(&self) -> BatchPath {
+        let [without, with] =
+            [0, 1].map(|form| BatchPath::of(self.paths[form], &self.readings[form]));
+        match (without, with) {
+            (BatchPath::Lookalike, _) | (_, BatchPath::Lookalike) => BatchPath::Lookalike,
+            (BatchPath::Api, _) | (_, BatchPath::Api) => BatchPath::Api,
+            (BatchPath::Other, BatchPath::Other) => BatchPath::Other,
+        }
+    }
 }
 
 /// Returns the prefix that is not forwarded.
@@ -231,16 +270,6 @@ fn expect_batch(
         return Err(Failure::new(Reason::BadRequest, detail));
     }
     Ok(is_api)
-}
-
-/// Classifies the forwarded path, of which one form is with the base path of the upstream.
-fn batch_path(paths: [&str; 2], readings: &[PathReadings; 2]) -> BatchPath {
-    let [without, with] = [0, 1].map(|form| BatchPath::of(paths[form], &readings[form]));
-    match (without, with) {
-        (BatchPath::Lookalike, _) | (_, BatchPath::Lookalike) => BatchPath::Lookalike,
-        (BatchPath::Api, _) | (_, BatchPath::Api) => BatchPath::Api,
-        (BatchPath::Other, BatchPath::Other) => BatchPath::Other,
-    }
 }
 
 /// Adds the configured or discovered `Citrix-InstanceId` if the service behind one of the readings

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fleet_protocol::spacing::Spacing;
-use http::{Response, StatusCode};
+use http::StatusCode;
 
 use self::outgoing::Outgoing;
 use self::redirect::{RegionRedirect, may_redirect};
@@ -29,14 +29,14 @@ use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::{Customer, Destination, HeldToken, Route, Shared, Snapshot};
-use crate::upstream::body::ResponseBody;
+use crate::upstream::exchange::UpstreamResponse;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
 use citrix_wire::citrix::SITE_FROZEN;
 
 /// A response, and how its request was sent.
 pub struct Sent {
-    pub(super) response: Response<ResponseBody>,
+    pub(super) response: UpstreamResponse,
     /// The token the request was sent with.
     pub(super) token: Rc<HeldToken>,
     /// The gateway of another region that responded, if the request was redirected.
@@ -60,7 +60,7 @@ enum Next {
     /// Send the request again, with this body.
     Again(CallerBody),
     /// Return the response to the caller.
-    Done(Box<Sent>),
+    Done(Sent),
 }
 
 /// State of a request that outlasts one response.
@@ -120,19 +120,19 @@ impl SendContext<'_> {
             // future.
             let next = match sent.response.status() {
                 StatusCode::UNAUTHORIZED => {
-                    Box::pin(self.replay(Box::new(sent), &mut resend, customer, exchange)).await
+                    Box::pin(self.replay(sent, &mut resend, customer, exchange)).await
                 }
                 status if may_request_wait(status) => {
-                    Box::pin(self.retry(Box::new(sent), &mut resend, customer, exchange)).await
+                    Box::pin(self.retry(sent, &mut resend, customer, exchange)).await
                 }
                 status if may_redirect(status, &resend.redirect) => {
-                    Box::pin(self.redirect(Box::new(sent), &mut resend, customer, policy)).await
+                    Box::pin(self.redirect(sent, &mut resend, customer, policy)).await
                 }
                 _ => break sent,
             };
             match next {
                 Next::Again(again) => body = again,
-                Next::Done(sent) => break *sent,
+                Next::Done(sent) => break sent,
             }
         };
         self.record_acceptance(&sent, &resend.outgoing, customer, exchange);

@@ -13,6 +13,7 @@ use super::send::Sent;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::exchange::body::ForwardedBody;
+use crate::upstream::exchange::UpstreamResponse;
 use citrix_wire::citrix::headers::transaction_ids;
 use citrix_wire::hop_by_hop;
 use citrix_wire::known_fields::KnownFields;
@@ -34,10 +35,14 @@ pub fn translate(
     exchange: &mut Exchange,
 ) -> Result<Response<ForwardedBody>, Failure> {
     let Sent {
-        mut response,
+        response,
         token,
         redirected_to,
     } = sent;
+    let UpstreamResponse {
+        message: mut response,
+        fields,
+    } = response;
     let status = response.status();
     if status.is_informational() {
         let detail = format!("unexpected response {status} from the upstream");
@@ -47,7 +52,6 @@ pub fn translate(
     // delimit the body of an HTTP/1.0 response by the close.
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
-    let fields = KnownFields::of(headers);
     if status == StatusCode::NO_CONTENT {
         // RFC 9110 section 8.6.
         headers.remove(CONTENT_LENGTH);

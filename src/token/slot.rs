@@ -32,6 +32,9 @@ pub struct Token {
     usable_until: SystemTime,
 }
 
+/// The scheme before the token in [`Token::cws`].
+const SCHEME: &[u8] = b"CwsAuth Bearer=";
+
 impl Token {
     /// Builds the value of `CwsAuth`.
     ///
@@ -70,7 +73,7 @@ impl Token {
 
     fn text(&self) -> &[u8] {
         let cws = self.cws.as_bytes();
-        cws.strip_prefix(b"CwsAuth Bearer=").unwrap_or(cws)
+        cws.strip_prefix(SCHEME).unwrap_or(cws)
     }
 
     /// Returns `true` if this is the token with this text.
@@ -86,9 +89,12 @@ impl Token {
 
     /// Returns `true` if a header value contains the token, in any scheme.
     pub fn occurs_in(&self, value: &[u8]) -> bool {
-        let token = self.text();
         // Nearly all header values are shorter than a token.
-        value.len() >= token.len() && value.windows(token.len()).any(|part| part == token)
+        if value.len() + SCHEME.len() < self.cws.len() {
+            return false;
+        }
+        let token = self.text();
+        value.windows(token.len()).any(|part| part == token)
     }
 
     /// Returns the end of the period in which the token is sent, shortly before it expires at

@@ -329,6 +329,15 @@ impl Pool {
 }
 
 impl Lease {
+    /// Returns `false` if an HTTP/1.1 connection is no longer usable. One of HTTP/2 fails a request
+    /// that it did not send.
+    pub fn is_alive(&mut self) -> bool {
+        match &mut self.connection {
+            PooledConnection::Http1(connection) => connection.is_alive(),
+            PooledConnection::Http2(_) => true,
+        }
+    }
+
     /// Returns `true` for HTTP/2, where the target includes the authority.
     pub fn is_http2(&self) -> bool {
         matches!(self.connection, PooledConnection::Http2(_))

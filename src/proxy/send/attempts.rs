@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::Response;
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -14,6 +13,7 @@ use crate::inbound::body::{BodyProgress, CallerBody};
 use crate::limit::owner::OwnerKey;
 use crate::state::{Customer, Destination};
 use crate::upstream::dial::ConnectError;
+use crate::upstream::exchange::UpstreamResponse;
 use crate::upstream::http1;
 use crate::upstream::pool::Lease;
 use crate::upstream::{AttemptError, BoxError, ResponseDeadline};
@@ -60,30 +60,31 @@ impl SendContext<'_> {
         let error = loop {
             attempt += 1;
             exchange.begin_attempt(&self.destination.origin, outgoing.head);
-            let lease = match self.lease(attempt == 1, exchange.owner().key()).await {
+            let mut lease = match self.lease(attempt == 1, exchange.owner().key()).await {
                 Ok(lease) => lease,
                 Err(error) => break NoResponse::Connect(error),
             };
             // The token that `queue` waited for may have expired during the dial.
+            let waited = exchange.waited();
             let token = exchange
                 .usable_token(customer, self.live, self.shared.clock)
                 .await?;
+            let is_stale = exchange.waited() > waited && !lease.is_alive();
             outgoing.authorize(&mut body, &token, self.destination);
             exchange.count_attempt();
             let may_repeat = attempt < MAX_ATTEMPTS;
             let may_be_stale = may_repeat && repeatable && lease.reused;
             let was_idle = attempt == 1 && lease.reused && !lease.is_http2();
             let origin = &self.destination.origin;
-            let result = lease.exchange(outgoing.head, body, origin, &deadline).await;
-            exchange.end_attempt(
-                result
-                    .as_ref()
-                    .map(Response::status)
-                    .map_err(AttemptError::reason),
-            );
+            let result = match is_stale {
+                true => Err(AttemptError::closed(body)),
+                false => lease.exchange(outgoing.head, body, origin, &deadline).await,
+            };
+            let outcome = result.as_ref().map(UpstreamResponse::status);
+            exchange.end_attempt(outcome.map_err(AttemptError::reason));
             let (error, again) = match result {
                 Ok(response) => {
-                    let crossed = was_idle && http1::is_idle_close(&response);
+                    let crossed = was_idle && http1::is_idle_close(&response.message);
                     let Some(again) = crossed.then(|| outgoing.body_again()).flatten() else {
                         return Ok(Sent {
                             response,

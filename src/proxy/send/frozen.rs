@@ -14,7 +14,7 @@ const FROZEN_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// is not remembered: the next request is tried.
 pub(super) async fn request_activation(sent: Sent, customer: &Customer) -> Failure {
     customer.site.report_frozen();
-    sent.response.into_body().discard().await;
+    sent.response.discard().await;
     let detail = "Citrix has frozen the unused site (530); its activation is requested and may take 20 minutes";
     Failure::new(Reason::SiteFrozen, detail).retry_after(FROZEN_RETRY_AFTER)
 }

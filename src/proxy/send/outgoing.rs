@@ -43,9 +43,9 @@ impl<'r> Outgoing<'r> {
         destination: &Destination,
     ) {
         let fields = &mut self.head.fields;
-        fields.set(HOST, destination.host.clone());
+        fields.set_only(HOST, destination.host.clone());
         let authorization = token.authorization(destination.authorization).clone();
-        fields.set(AUTHORIZATION, authorization);
+        fields.set_only(AUTHORIZATION, authorization);
         if let Some(batch) = &self.batch {
             body.set_content(batch.fill(|scheme| token.authorization(scheme)));
             fields.set(CONTENT_LENGTH, body.size_hint().lower().into());

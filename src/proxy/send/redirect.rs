@@ -114,7 +114,7 @@ impl<'a> SendContext<'a> {
     /// relocation is learnt even if the request cannot be sent again.
     pub(super) async fn redirect(
         &self,
-        sent: Box<Sent>,
+        sent: Sent,
         resend: &mut Resend<'_>,
         customer: &Customer,
         policy: Option<&Policy<'_>>,
@@ -127,7 +127,7 @@ impl<'a> SendContext<'a> {
         let (Some(target), Some(again)) = (target, resend.outgoing.body_again()) else {
             return Next::Done(sent);
         };
-        sent.response.into_body().discard().await;
+        sent.response.discard().await;
         resend.outgoing.head.target = target;
         Next::Again(again)
     }
@@ -277,6 +277,7 @@ pub(super) fn may_redirect(status: StatusCode, redirect: &Option<Box<RegionRedir
 fn location(sent: &Sent) -> Option<Uri> {
     let mut locations = sent
         .response
+        .message
         .headers()
         .get_all(LOCATION)
         .iter()

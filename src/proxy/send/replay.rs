@@ -19,7 +19,7 @@ impl SendContext<'_> {
     /// Returns the request for a replay, if it can be replayed and there is a newer token.
     pub(super) async fn replay(
         &self,
-        unauthorized: Box<Sent>,
+        unauthorized: Sent,
         resend: &mut Resend<'_>,
         customer: &Customer,
         exchange: &mut Exchange,
@@ -42,7 +42,7 @@ impl SendContext<'_> {
             .await;
         let outcome = match (newer, again) {
             (Ok(()), Some(again)) => {
-                unauthorized.response.into_body().discard().await;
+                unauthorized.response.discard().await;
                 return Next::Again(again);
             }
             (_, _) if replays > 0 => ReplayOutcome::RefusedAgain,

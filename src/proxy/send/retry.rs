@@ -52,7 +52,7 @@ impl SendContext<'_> {
     /// [`SendContext::wait`] makes it. Either way the gate closes for other requests.
     pub(super) async fn retry(
         &self,
-        unavailable: Box<Sent>,
+        unavailable: Sent,
         resend: &mut Resend<'_>,
         customer: &Customer,
         exchange: &mut Exchange,
@@ -68,7 +68,7 @@ impl SendContext<'_> {
 
     async fn next_try(
         &self,
-        mut unavailable: Box<Sent>,
+        mut unavailable: Sent,
         resend: &mut Resend<'_>,
         customer: &Customer,
         owner: &Arc<Owner>,
@@ -81,7 +81,7 @@ impl SendContext<'_> {
             return Next::Done(unavailable);
         }
         let hint = if too_many || status == StatusCode::SERVICE_UNAVAILABLE {
-            self.hint(&mut unavailable.response).await
+            self.hint(&mut unavailable.response.message).await
         } else {
             None
         };
@@ -112,7 +112,7 @@ impl SendContext<'_> {
                 None => ReplayOutcome::TooManyWait,
                 Some(next) => {
                     budget.next = Some((next, allowance));
-                    unavailable.response.into_body().discard().await;
+                    unavailable.response.discard().await;
                     return Next::Again(again);
                 }
             },
@@ -126,7 +126,7 @@ impl SendContext<'_> {
     /// processed.
     async fn retry_failure(
         &self,
-        failed: Box<Sent>,
+        failed: Sent,
         resend: &mut Resend<'_>,
         customer: &Customer,
         owner: &Arc<Owner>,
@@ -147,7 +147,7 @@ impl SendContext<'_> {
                     None => ReplayOutcome::TooManyWait,
                     Some(next) => {
                         budget.next = Some((next, Allowance::Retry));
-                        failed.response.into_body().discard().await;
+                        failed.response.discard().await;
                         return Next::Again(again);
                     }
                 }

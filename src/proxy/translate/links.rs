@@ -35,7 +35,7 @@ impl LinkContext<'_> {
     /// route's.
     pub(super) fn rewrite(
         &self,
-        mut response: Response<ResponseBody>,
+        mut response: Box<Response<ResponseBody>>,
         fields: KnownFields,
         redirected_to: Option<&Origin>,
     ) -> Response<ForwardedBody> {
@@ -44,7 +44,7 @@ impl LinkContext<'_> {
         let in_body = self.picked.route.config.rewrite_links && is_json(headers);
         let rewriter = (in_head || in_body).then(|| self.rewriter(redirected_to));
         let Some(rewriter) = rewriter.flatten() else {
-            return response.map(ForwardedBody::Unchanged);
+            return with_body(response, ForwardedBody::Unchanged);
         };
         if in_head {
             self.snapshot
@@ -60,11 +60,11 @@ impl LinkContext<'_> {
             in_body && is_whole && has_content,
             ContentCoding::from_headers(response.headers()),
         ) else {
-            return response.map(ForwardedBody::Unchanged);
+            return with_body(response, ForwardedBody::Unchanged);
         };
         strip_content_metadata(response.headers_mut());
         let counters = self.snapshot.metrics.links.clone();
-        response.map(|body| {
+        with_body(response, |body| {
             let rewriter = BodyRewriter::new(rewriter, coding);
             ForwardedBody::Rewritten(RewrittenBody::new(body, rewriter, counters))
         })
@@ -116,6 +116,22 @@ impl LinkContext<'_> {
         let base = format!("{scheme}://{host}");
         Some(LinkRewriter::new(map, &base, upstream))
     }
+}
+
+/// Returns a response with the head of `response` and the body that `forward` makes of the rest.
+fn with_body(
+    mut response: Box<Response<ResponseBody>>,
+    forward: impl FnOnce(Box<Response<ResponseBody>>) -> ForwardedBody,
+) -> Response<ForwardedBody> {
+    let (status, version) = (response.status(), response.version());
+    let headers = std::mem::take(response.headers_mut());
+    let extensions = std::mem::take(response.extensions_mut());
+    let mut forwarded = Response::new(forward(response));
+    *forwarded.status_mut() = status;
+    *forwarded.version_mut() = version;
+    *forwarded.headers_mut() = headers;
+    *forwarded.extensions_mut() = extensions;
+    forwarded
 }
 
 /// Returns `true` for `application/json` and for types with the suffix `+json` (RFC 6839

@@ -21,10 +21,10 @@ const NOT_JSON: [&str; 3] = ["$metadata", "$count", "$value"];
 ///
 /// `paths` are those of the request as the service may see it, without and with the base path of
 /// the upstream.
-pub fn wants_json(headers: &HeaderMap, paths: [&str; 2]) -> bool {
+pub fn wants_json(headers: &HeaderMap, paths: &[&str]) -> bool {
     // Nearly no path has the escaped or plain `$` with which these names begin.
     let may_not_be_json = |path: &&str| memchr2(b'$', b'%', path.as_bytes()).is_some();
-    let mut named = paths.into_iter().filter(may_not_be_json);
+    let mut named = paths.iter().copied().filter(may_not_be_json);
     if named.any(|path| ends_with_any(path, &NOT_JSON)) {
         return false;
     }
@@ -37,7 +37,7 @@ pub fn wants_json(headers: &HeaderMap, paths: [&str; 2]) -> bool {
             .iter()
             .any(|api| legacy::below(path, api).is_some())
     };
-    paths.into_iter().any(is_json_only)
+    paths.iter().copied().any(is_json_only)
         && values
             .iter()
             .try_fold(JsonQuality::default(), |quality, value| {
@@ -131,7 +131,7 @@ mod tests {
         for value in values {
             headers.append(ACCEPT, HeaderValue::from_static(value));
         }
-        wants_json(&headers, [path, path])
+        wants_json(&headers, &[path, path])
     }
 
     #[test]
