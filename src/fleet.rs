@@ -8,6 +8,7 @@ mod connection;
 mod diagnosis;
 mod dial;
 mod error;
+pub mod facts;
 mod handle;
 pub mod keys;
 pub mod link;

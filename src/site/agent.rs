@@ -13,6 +13,8 @@ use super::api::{Api, ApiRequest, ApiResponse};
 use super::response::{self, Sites};
 use super::slot::{RETRY_INTERVAL, Site, SiteSlot};
 use crate::config::Credential;
+use crate::fleet::Fleet;
+use crate::fleet::facts::SiteFacts;
 use crate::system::clock::Clock;
 use crate::token::slot::{ForcedRefresh, Token, TokenSlot};
 use citrix_wire::citrix::{AuthorizationScheme, SITE_FROZEN};
@@ -34,6 +36,8 @@ pub struct Agent<A> {
     api: A,
     clock: Clock,
     token_timeout: Duration,
+    /// What other replicas know of the site.
+    facts: Option<Box<SiteFacts>>,
     last_activation: Option<Instant>,
     /// The last response was a 401.
     unauthorized: bool,
@@ -59,9 +63,19 @@ impl<A: Api> Agent<A> {
             api,
             clock,
             token_timeout,
+            facts: None,
             last_activation: None,
             unauthorized: false,
         }
+    }
+
+    /// Shares what is found with other replicas.
+    pub fn with_fleet(mut self, fleet: Option<Arc<Fleet>>) -> Self {
+        self.facts = fleet.map(|fleet| {
+            let facts = SiteFacts::new(fleet, self.customer(), &self.gateway);
+            Box::new(facts)
+        });
+        self
     }
 
     /// Serves lookups and activations. A failure is logged and retried on the next demand.
@@ -87,7 +101,16 @@ impl<A: Api> Agent<A> {
     }
 
     async fn find(&mut self) {
+        if let Some(id) = self.shared_site().await {
+            let (customer, site) = (self.customer(), id.to_str().unwrap_or_default());
+            info!(customer, site, "site found by another replica");
+            self.site.publish(Site::Known(id));
+            return;
+        }
         let sites = self.look_up().await;
+        if let (Some(facts), Ok(Sites::One(id))) = (&self.facts, &sites) {
+            facts.set_site(id.to_str().unwrap_or_default()).await;
+        }
         let customer = self.customer();
         let next_lookup_in_s = RETRY_INTERVAL.as_secs();
         let site = match sites {
@@ -125,6 +148,10 @@ impl<A: Api> Agent<A> {
         self.site.publish(site);
     }
 
+    async fn shared_site(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(self.facts.as_ref()?.site().await?).ok()
+    }
+
     async fn look_up(&mut self) -> Result<Sites, String> {
         const REQUEST: &str = "GET /cvad/manage/me";
         let url = self.url("/cvad/manage/me")?;
@@ -141,7 +168,7 @@ impl<A: Api> Agent<A> {
         }
     }
 
-    /// Requests the site's activation, at most once per [`ACTIVATION_INTERVAL`].
+    /// Requests the site's activation, at most once per [`ACTIVATION_INTERVAL`] and fleet.
     async fn activate(&mut self) {
         if self
             .last_activation
@@ -150,6 +177,16 @@ impl<A: Api> Agent<A> {
             return;
         }
         self.last_activation = Some(Instant::now());
+        if let Some(facts) = &self.facts
+            && !facts.may_activate(ACTIVATION_INTERVAL).await
+        {
+            let customer = self.customer();
+            info!(
+                customer,
+                "site frozen; another replica requested activation"
+            );
+            return;
+        }
         let result = self.request_activation().await;
         let customer = self.customer();
         match result {

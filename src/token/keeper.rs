@@ -70,7 +70,7 @@ pub struct Keeper<I> {
     logins: Arc<LoginGate>,
     new_settings: watch::Receiver<KeeperSettings>,
     cache: Option<CacheHandle>,
-    shared: Option<SharedLogins>,
+    shared: Option<Box<SharedLogins>>,
     /// The scheduled login is postponed until the store is back.
     awaits_store: bool,
     failures: Failures,
@@ -146,7 +146,10 @@ impl<I: Issuer> Keeper<I> {
             fleet,
         } = context;
         let fleet = fleet.filter(|fleet| fleet.shares_tokens());
-        let shared = fleet.map(|fleet| SharedLogins::new(fleet, Arc::clone(&credential)));
+        let shared = fleet.map(|fleet| {
+            let shared = SharedLogins::new(fleet, Arc::clone(&credential));
+            Box::new(shared)
+        });
         let KeeperSettings {
             settings,
             cache,

@@ -3,12 +3,14 @@
 use std::sync::Mutex;
 
 use http::uri::{Authority, Scheme};
+use prometheus::Registry;
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
+use crate::fleet::scripted::ScriptedStore;
 use crate::site::api::ApiError;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::clouds::Cloud;
@@ -74,6 +76,15 @@ fn start_with(
     slot: TokenSlot,
     script: impl Fn(usize, &ApiRequest) -> ScriptedResponse + Send + Sync + 'static,
 ) -> TestAgent {
+    start_in(None, slot, script)
+}
+
+/// Starts an agent of a replica.
+fn start_in(
+    fleet: Option<Arc<Fleet>>,
+    slot: TokenSlot,
+    script: impl Fn(usize, &ApiRequest) -> ScriptedResponse + Send + Sync + 'static,
+) -> TestAgent {
     let url = UpstreamUrl {
         scheme: Scheme::HTTPS,
         authority: Authority::from_static("api.example"),
@@ -106,7 +117,8 @@ fn start_with(
         api,
         Clock::SYSTEM,
         TIMEOUT,
-    );
+    )
+    .with_fleet(fleet);
     let mut tasks = JoinSet::new();
     tasks.spawn(agent.serve());
     TestAgent {
@@ -266,4 +278,61 @@ async fn frozen_site_found_by_a_lookup_is_activated() {
     assert_eq!(agent.find().await, Site::Unknown);
     sleep(Duration::from_secs(2)).await;
     assert_eq!((agent.calls(), agent.call(1).method), (2, Method::POST));
+}
+
+/// Starts agents of replicas that share `store`.
+fn start_replicas(store: &ScriptedStore, count: usize) -> Vec<TestAgent> {
+    let start = |_| {
+        let fleet = store.join('k', &Registry::new());
+        let slot = TokenSlot::holding(token(1));
+        start_in(Some(fleet), slot, |_, _| Ok((200, ONE)))
+    };
+    (0..count).map(start).collect()
+}
+
+fn calls(agents: &[TestAgent]) -> usize {
+    agents.iter().map(TestAgent::calls).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_look_up_a_site_once() {
+    let store = ScriptedStore::new();
+    let agents = start_replicas(&store, 3);
+    for agent in &agents {
+        assert_eq!(agent.find().await, known("s-1"));
+    }
+    assert_eq!(calls(&agents), 1);
+    // The store forgets it after an hour, the replicas do not.
+    advance(Duration::from_hours(1)).await;
+    let later = start_replicas(&store, 1);
+    assert_eq!(later[0].find().await, known("s-1"));
+    assert_eq!(calls(&later), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn damaged_site_of_the_store_is_looked_up() {
+    let store = ScriptedStore::new();
+    let first = start_replicas(&store, 1);
+    first[0].find().await;
+    store.change_records(|record| record[14] ^= 1);
+    let second = start_replicas(&store, 1);
+    assert_eq!(second[0].find().await, known("s-1"));
+    assert_eq!(calls(&second), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_request_an_activation_once_a_minute() {
+    let store = ScriptedStore::new();
+    let agents = start_replicas(&store, 3);
+    let report = async |after: u64| {
+        sleep(Duration::from_secs(after)).await;
+        agents.iter().for_each(|agent| agent.site.report_frozen());
+        sleep(Duration::from_secs(2)).await;
+        calls(&agents)
+    };
+    assert_eq!(report(0).await, 1);
+    assert_eq!(report(50).await, 1);
+    assert_eq!(report(10).await, 2);
+    store.set_up(false);
+    assert_eq!(report(60).await, 5, "each without a store");
 }

@@ -52,7 +52,7 @@ enum Step {
 
 impl<I: Issuer> Keeper<I> {
     /// Waits until the token, verdict or lock in the store may have changed.
-    pub(super) async fn shared_changed(shared: &mut Option<SharedLogins>) {
+    pub(super) async fn shared_changed(shared: &mut Option<Box<SharedLogins>>) {
         match shared {
             Some(shared) => shared.changed().await,
             None => std::future::pending().await,
@@ -92,7 +92,7 @@ impl<I: Issuer> Keeper<I> {
     /// Returns `true` if a login waits for the store, which decides again.
     pub(super) fn is_store_back(&self) -> bool {
         let is_joined = |shared: &SharedLogins| shared.state() == State::Joined;
-        self.awaits_store && self.shared.as_ref().is_some_and(is_joined)
+        self.awaits_store && self.shared.as_deref().is_some_and(is_joined)
     }
 
     /// Asks the store who logs in, and waits while another replica does.
