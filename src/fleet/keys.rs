@@ -1,7 +1,8 @@
 //! Keys derived from `fleet.key`: the store learns neither names nor contents.
 //!
 //! Names are keyed hashes. Records are sealed and bound to the fleet, their purpose and their name,
-//! so that none can take the place of another. `fleet.key_previous` opens records only.
+//! so that none can take the place of another. `fleet.key_previous` names and opens what replicas that
+//! still have it wrote, and seals nothing.
 
 use std::fmt;
 
@@ -82,6 +83,7 @@ impl Purpose {
 pub struct FleetKeys {
     fleet: String,
     names: hmac::Key,
+    previous_names: Option<hmac::Key>,
     fingerprint: KeyFingerprint,
     signing: Zeroizing<[u8; 32]>,
     current: RecordKeys,
@@ -132,11 +134,15 @@ impl FleetKeys {
         previous: Option<&SecretString>,
     ) -> Result<Self, ShortSecret> {
         let derive = |purpose| derive_key(bytes_of(key), SALT, purpose);
-        let names = hmac::Key::new(HMAC_SHA256, &*derive(b"names")?);
+        let names = |secret| {
+            let key = derive_key(bytes_of(secret), SALT, b"names")?;
+            Ok(hmac::Key::new(HMAC_SHA256, &*key))
+        };
         let [a, b, c, d, ..] = *derive(b"fingerprint")?;
         Ok(Self {
             fleet: fleet.to_owned(),
-            names,
+            names: names(key)?,
+            previous_names: previous.map(names).transpose()?,
             fingerprint: KeyFingerprint(u32::from_be_bytes([a, b, c, d])),
             signing: derive(b"gateway tokens")?,
             current: RecordKeys::derive(key)?,
@@ -146,7 +152,17 @@ impl FleetKeys {
 
     /// Returns the name of something in the store. No two lists of parts have the same name.
     pub fn name(&self, kind: NameKind, parts: &[&[u8]]) -> Name {
-        let mut context = hmac::Context::with_key(&self.names);
+        self.name_with(&self.names, kind, parts)
+    }
+
+    /// Returns the name that replicas with the previous key use.
+    pub fn previous_name(&self, kind: NameKind, parts: &[&[u8]]) -> Option<Name> {
+        let names = self.previous_names.as_ref()?;
+        Some(self.name_with(names, kind, parts))
+    }
+
+    fn name_with(&self, names: &hmac::Key, kind: NameKind, parts: &[&[u8]]) -> Name {
+        let mut context = hmac::Context::with_key(names);
         for part in [kind.label(), self.fleet.as_bytes()].iter().chain(parts) {
             context.update(&part.len().to_be_bytes());
             context.update(part);
@@ -287,8 +303,11 @@ mod tests {
         for (index, name) in names.iter().enumerate() {
             assert!(names[..index].iter().all(|other| other != name), "{index}");
         }
-        let same = keys("default", 'k', Some('p')).name(NameKind::Limit, &[b"acme", b"x"]);
-        assert_eq!(same, names[0]);
+        let parts: [&[u8]; 2] = [b"acme", b"x"];
+        let same = keys("default", 'k', Some('l'));
+        assert_eq!(same.name(NameKind::Limit, &parts), names[0]);
+        assert_eq!(same.previous_name(NameKind::Limit, &parts), Some(names[5]));
+        assert_eq!(keys_of_fleet.previous_name(NameKind::Limit, &parts), None);
     }
 
     #[test]

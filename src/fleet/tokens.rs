@@ -136,9 +136,19 @@ impl SharedLogins {
         identity
     }
 
-    /// Returns the token in the store, if any; `None` without a store.
+    /// Returns the token in the store, if any, else that of replicas with the previous key; `None`
+    /// without a store.
     pub async fn token(&mut self) -> Option<Option<SharedToken>> {
         let identity = self.follow();
+        let token = self.read(identity).await?;
+        let previous = previous_identity(&self.fleet.keys(), &self.credential);
+        match (token, previous) {
+            (None, Some(previous)) => self.read(previous).await,
+            (token, _) => Some(token),
+        }
+    }
+
+    async fn read(&self, identity: Name) -> Option<Option<SharedToken>> {
         let request = Request::Get(Fact::Token(identity));
         match self.fleet.request(request).await? {
             Response {
@@ -297,9 +307,19 @@ impl SharedLogins {
 
 /// Returns the name of a credential.
 fn identity(keys: &FleetKeys, credential: &Credential) -> Name {
+    with_parts(credential, |parts| keys.name(NameKind::Identity, parts))
+}
+
+fn previous_identity(keys: &FleetKeys, credential: &Credential) -> Option<Name> {
+    with_parts(credential, |parts| {
+        keys.previous_name(NameKind::Identity, parts)
+    })
+}
+
+fn with_parts<N>(credential: &Credential, name: impl FnOnce(&[&[u8]]) -> N) -> N {
     let url = credential.token_url.to_string();
     let parts = [credential.customer(), &credential.client_id, &url];
-    keys.name(NameKind::Identity, &parts.map(str::as_bytes))
+    name(&parts.map(str::as_bytes))
 }
 
 /// Returns the name of the secrets of a login: replicas with the same ones share its verdict.

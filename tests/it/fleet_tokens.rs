@@ -63,6 +63,25 @@ async fn replicas_log_in_once_and_restarted_ones_not_at_all() {
     assert_eq!(cloud.emulator.stats().token_requests, 1);
 }
 
+#[tokio::test]
+async fn replica_with_a_new_key_uses_the_token_of_those_with_the_previous_one() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let cloud = Cloud::start().await;
+    let old = plan(&server, &cloud).start().await;
+    assert_eq!(status_of(&old, RECORDS).await, 200);
+    let (new_key, old_key) = ("n".repeat(32), KEY.repeat(32));
+    let rotated = format!("key = '{new_key}'\nkey_previous = '{old_key}'");
+    let rotated = table(&server).replace(&format!("key = '{old_key}'"), &rotated);
+    let new = Gateway::in_front_of_cloud(&cloud)
+        .with(&rotated)
+        .start()
+        .await;
+    assert_eq!(status_of(&new, RECORDS).await, 200);
+    assert_eq!(cloud.emulator.stats().token_requests, 1);
+}
+
 /// A token is in use for at least 60 % of its lifetime.
 #[tokio::test]
 async fn token_is_refreshed_by_one_login_of_all_replicas() {
