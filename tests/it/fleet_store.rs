@@ -18,6 +18,8 @@ const QUEUE: Name = Name([1; 16]);
 const CALLER: Name = Name([2; 16]);
 const LEASE: Duration = Duration::from_secs(2);
 
+const FLEET_DOCUMENT: &str = include_str!("../../docs/fleet.md");
+
 const TARGET: Target = Target {
     tls: None,
     user: None,
@@ -227,14 +229,15 @@ async fn user_with_the_documented_rights_joins() {
     let Some(server) = StoreServer::start() else {
         return;
     };
-    let rights = "on >secret resetkeys ~cap:1:{test}:* resetchannels &cap:1:{test}:* -@all +auth \
-        +hello +ping +select +script|load +evalsha +eval +subscribe +unsubscribe +publish +time \
-        +get +set +del +hmget +hset +zadd +zrem +zscore +zcard +zcount +zrange +zrangebyscore \
-        +zremrangebyscore +pexpire +info +role";
-    assert_eq!(server.run(&format!("ACL SETUSER cap {rights}")), "+OK");
+    let (_, rules) = FLEET_DOCUMENT.split_once("ACL SETUSER gateway ").unwrap();
+    let (rules, _) = rules.split_once("redis-cli").unwrap();
+    let rules = rules.replace("{default}", "{test}");
+    let rules: Vec<_> = rules.split([' ', '\n', '\\', '\'']).collect();
+    let user = format!("ACL SETUSER gateway {}", rules.join(" "));
+    assert_eq!(server.run(&user), "+OK");
     let target = Target {
-        user: Some("cap".to_owned()),
-        password: Some(SecretSource::Plain("secret".into())),
+        user: Some("gateway".to_owned()),
+        password: Some(SecretSource::Plain("PASSWORD".into())),
         ..TARGET
     };
     let route = Route::Direct(Address::Unix(server.socket()));

@@ -1,8 +1,8 @@
 //! The scripts on a real server.
 
 mod property;
+mod rights;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_protocol::command::{
@@ -15,7 +15,7 @@ use fleet_protocol::{Keys, Name, Push, Replica, Reply, StoreTime, Ticket, Timing
 use testkit::store::StoreServer;
 
 use crate::model::Sent;
-use crate::server::Client;
+use crate::server::{Client, Hashes, load, words};
 
 pub(crate) const TIMING: Timing = Timing {
     lease: Duration::from_secs(5),
@@ -23,7 +23,7 @@ pub(crate) const TIMING: Timing = Timing {
 };
 
 /// Sets the time from the last argument.
-const CLOCK_ARGUMENT: &str = "\
+pub(crate) const CLOCK_ARGUMENT: &str = "\
 local micros = tonumber(table.remove(ARGV))
 local now = math.floor(micros / 1000)
 ";
@@ -33,7 +33,7 @@ struct Store {
     keys: Keys,
     client: Client,
     pushes: Client,
-    scripts: BTreeMap<Script, String>,
+    scripts: Hashes,
     clock_is_argument: bool,
 }
 
@@ -57,14 +57,7 @@ impl Store {
     ) -> Self {
         let (keys, mut client, mut pushes) =
             (Keys::new("test"), Client::new(server), Client::new(server));
-        let load = |script| {
-            let words = ["SCRIPT".to_owned(), "LOAD".to_owned(), source(script)];
-            let Value::Bytes(hash) = client.call(&words).unwrap() else {
-                panic!("no hash");
-            };
-            (script, String::from_utf8(hash).unwrap())
-        };
-        let scripts = Script::ALL.into_iter().map(load).collect();
+        let scripts = load(&mut client, source);
         pushes
             .call(&["PSUBSCRIBE", &format!("{}*", keys.prefix())])
             .unwrap();
@@ -79,20 +72,19 @@ impl Store {
 
     /// Runs a command at a time in microseconds.
     fn run(&mut self, micros: u64, command: &Command) -> (Reply, Vec<Sent>) {
-        let reply = match command.call(&self.keys, &TIMING) {
-            Call::Plain { words, reads } => {
-                Reply::from_plain(reads, self.client.call(&words).unwrap())
-            }
-            Call::Script { script, keys, args } => {
-                let mut words = vec![b"EVALSHA".to_vec(), self.scripts[&script].clone().into()];
-                words.push(keys.len().to_string().into());
-                words.extend(keys.into_iter().map(String::into_bytes));
-                words.extend(args);
-                if self.clock_is_argument {
-                    words.push(micros.to_string().into());
-                }
-                Reply::from_script(self.client.call(&words).unwrap())
-            }
+        let call = command.call(&self.keys, &TIMING);
+        let plain = match &call {
+            Call::Plain { reads, .. } => Some(*reads),
+            Call::Script { .. } => None,
+        };
+        let mut words = words(call, &self.scripts);
+        if self.clock_is_argument && plain.is_none() {
+            words.push(micros.to_string().into());
+        }
+        let value = self.client.call(&words).unwrap();
+        let reply = match plain {
+            Some(reads) => Reply::from_plain(reads, value),
+            None => Reply::from_script(value),
         };
         (reply.unwrap(), self.pushes())
     }
@@ -254,34 +246,6 @@ fn every_key_is_in_the_fleets_slot_and_expires() {
             let expires = matches!(left, Value::Int(1..=3_600_000));
             assert!(expires, "{} {left:?}", String::from_utf8_lossy(&key));
         }
-    }
-}
-
-#[test]
-fn listed_commands_and_keys_suffice_for_a_user() {
-    let Some(server) = StoreServer::start() else {
-        return;
-    };
-    let mut store = Store::new(&server);
-    let now = server_time(&mut store.client);
-    let mut rules: Vec<String> = "ACL SETUSER cap on >secret resetkeys ~cap:1:{test}:* \
-        resetchannels &cap:1:{test}:* -@all +evalsha"
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    rules.extend(COMMANDS.map(|command| format!("+{command}")));
-    store.client.call(&rules).unwrap();
-    store.client.call(&["AUTH", "cap", "secret"]).unwrap();
-    for command in one_of_each(now) {
-        store.run(0, &command);
-    }
-    for denied in [
-        &["GET", "other"][..],
-        &["PUBLISH", "other", ""],
-        &["FLUSHALL"],
-    ] {
-        let error = store.client.call(denied).unwrap_err();
-        assert!(error.starts_with("NOPERM"), "{error}");
     }
 }
 

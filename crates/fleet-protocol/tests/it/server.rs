@@ -1,10 +1,12 @@
 //! A client of a real server.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use fleet_protocol::reply::Value;
+use fleet_protocol::script::{Call, Script};
 use testkit::store::StoreServer;
 
 /// A connection in protocol version 2.
@@ -66,5 +68,34 @@ impl Client {
             },
             _ => panic!("{line:?}"),
         })
+    }
+}
+
+/// The hash of each script.
+pub type Hashes = BTreeMap<Script, Vec<u8>>;
+
+/// Loads the scripts into a server.
+pub fn load(client: &mut Client, source: impl Fn(Script) -> String) -> Hashes {
+    let mut load = |script| {
+        let words = ["SCRIPT".to_owned(), "LOAD".to_owned(), source(script)];
+        let Value::Bytes(hash) = client.call(&words).unwrap() else {
+            panic!("no hash");
+        };
+        (script, hash)
+    };
+    Script::ALL.into_iter().map(&mut load).collect()
+}
+
+/// Returns the words of a command.
+pub fn words(call: Call, hashes: &Hashes) -> Vec<Vec<u8>> {
+    match call {
+        Call::Plain { words, .. } => words,
+        Call::Script { script, keys, args } => {
+            let mut words = vec![b"EVALSHA".to_vec(), hashes[&script].clone()];
+            words.push(keys.len().to_string().into());
+            words.extend(keys.into_iter().map(String::into_bytes));
+            words.extend(args);
+            words
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Fleets in simulated time, with delays, losses, pauses and faults of the store.
 
 mod citrix;
+mod replay;
 mod store;
 mod world;
 
@@ -16,6 +17,7 @@ const QUIET: Scenario = Scenario {
     pollers: 20,
     query: Duration::from_millis(200),
     length: Duration::from_secs(30),
+    warm_up: Duration::ZERO,
     rates: 0,
     rate_callers: 0,
     identities: 0,
@@ -136,6 +138,7 @@ fn each_fault_alone_keeps_the_invariants() {
                 pollers: 24,
                 query: Duration::from_millis(700),
                 length: Duration::from_secs(50),
+                warm_up: Duration::ZERO,
                 rates: 2,
                 rate_callers: 12,
                 identities: 5,
@@ -161,6 +164,7 @@ fn faults_at_the_same_time_keep_the_invariants() {
             pollers: 60,
             query: Duration::from_millis(500),
             length: Duration::from_secs(180),
+            warm_up: Duration::ZERO,
             rates: 4,
             rate_callers: 20,
             identities: 10,
@@ -173,44 +177,49 @@ fn faults_at_the_same_time_keep_the_invariants() {
     }
 }
 
-/// All queues and rates saturated, with and without faults, then an hour of logins alone.
-/// `cargo test --release -p fleet-protocol -- --ignored --nocapture`
+/// The paper load: all queues and rates saturated.
+const SATURATED: Scenario = Scenario {
+    machines: 1000,
+    queues: 1000,
+    pollers: 10_000,
+    query: Duration::from_secs(1),
+    length: Duration::from_secs(90),
+    warm_up: Duration::from_secs(30),
+    rates: 1000,
+    rate_callers: 60,
+    identities: 1000,
+    token_lifetime: Duration::from_hours(1),
+    lost_pushes: 0.01,
+    fault_interval: Duration::from_secs(8),
+    ..QUIET
+};
+
+/// Four minutes of processor time: `cargo test --release -p fleet-protocol -- --ignored --nocapture thousand_replicas_and`.
 #[test]
 #[ignore = "large; run in a release build"]
 fn thousand_replicas_and_thousand_customers_keep_the_invariants() {
-    let saturated = Scenario {
-        machines: 1000,
-        queues: 1000,
-        pollers: 10_000,
-        query: Duration::from_secs(1),
-        length: Duration::from_secs(120),
-        rates: 1000,
-        rate_callers: 100,
-        identities: 1000,
-        token_lifetime: Duration::from_hours(1),
-        lost_pushes: 0.01,
-        fault_interval: Duration::from_secs(8),
-        ..QUIET
+    let faults = Scenario {
+        faults: FAULTS,
+        ..SATURATED
     };
     let logins = Scenario {
         pollers: 0,
         rates: 0,
-        length: Duration::from_hours(2),
-        ..saturated
+        length: Duration::from_mins(90),
+        warm_up: Duration::from_mins(30),
+        ..SATURATED
     };
     for (name, scenario) in [
-        ("saturated", saturated),
-        (
-            "saturated, faults",
-            Scenario {
-                faults: FAULTS,
-                ..saturated
-            },
-        ),
+        ("saturated", SATURATED),
+        ("faults", faults),
         ("logins", logins),
     ] {
         let report = World::new(scenario).run();
-        let seconds = scenario.length.as_secs();
-        eprintln!("{name}, {seconds} s: {report:#?}");
+        let seconds = (scenario.length - scenario.warm_up).as_secs_f64();
+        for (kind, count) in &report.commands_by_kind {
+            let count = f64::from(u32::try_from(*count).unwrap());
+            eprintln!("{name}: {:.1} {kind} a second", count / seconds);
+        }
+        eprintln!("{name}: {report:?}");
     }
 }

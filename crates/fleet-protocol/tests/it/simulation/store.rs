@@ -44,6 +44,8 @@ pub struct Store {
     pub loss: Option<u64>,
     /// Commands that ran, by kind.
     pub commands: BTreeMap<&'static str, usize>,
+    /// All of them with the store's time in microseconds and their machine, if they are recorded.
+    pub trace: Option<Vec<(u64, usize, Command)>>,
 }
 
 /// Returns the kind of a command.
@@ -75,6 +77,7 @@ impl Store {
             run: 1,
             loss: None,
             commands: BTreeMap::new(),
+            trace: None,
         }
     }
 

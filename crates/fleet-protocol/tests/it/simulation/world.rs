@@ -40,6 +40,8 @@ pub struct Scenario {
     /// Mean time of a request at Citrix.
     pub query: Duration,
     pub length: Duration,
+    /// Commands are counted after this time.
+    pub warm_up: Duration,
     /// Rate limits, with the number of callers of each that request again at once.
     pub rates: usize,
     pub rate_callers: usize,
@@ -338,9 +340,13 @@ impl World {
     pub fn run(&mut self) -> Report {
         let end = micros(self.scenario.length);
         let mut repeated = 0;
+        let warm = micros(self.scenario.warm_up);
         while let Some(Reverse(Entry { at, happening, .. })) = self.events.pop() {
             if at > end {
                 break;
+            }
+            if self.now < warm && at >= warm {
+                self.store.commands.clear();
             }
             repeated = if at == self.now { repeated + 1 } else { 0 };
             assert!(repeated < 10_000_000, "no progress at {at}");
@@ -356,6 +362,13 @@ impl World {
             .commands_by_kind
             .clone_from(&self.store.commands);
         self.report.clone()
+    }
+
+    /// Runs, and returns the report and all commands of the store.
+    pub fn record(&mut self) -> (Report, Vec<(u64, usize, Command)>) {
+        self.store.trace = Some(Vec::new());
+        let report = self.run();
+        (report, self.store.trace.take().unwrap())
     }
 
     fn happen(&mut self, happening: Happening) {

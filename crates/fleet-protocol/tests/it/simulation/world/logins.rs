@@ -1,6 +1,8 @@
 //! Keepers of tokens: each machine has one for each identity. It logs in if the store grants the
 //! login, takes the tokens of others, and without a store logs in for itself.
 
+use std::mem;
+
 use fleet_protocol::command::{Fact, LoginResult};
 use fleet_protocol::machine::{Request, RequestId};
 use fleet_protocol::reply::{Body, LoginOutcome};
@@ -76,6 +78,9 @@ struct Keeper {
     /// Number of the last scheduled time.
     schedule: u64,
     attempt: u64,
+    /// Whether it reads the token of others before it requests a login, has requested one, and
+    /// logs in.
+    reads: bool,
     asks: bool,
     logs_in: bool,
     /// Whether a 401 forces the next login.
@@ -163,14 +168,26 @@ impl World {
         }
     }
 
-    /// Requests a login. An absent store is noticed by the response.
+    /// Reads the token of another replica, or requests a login if there can be none. An absent
+    /// store is noticed by the response.
     fn ask(&mut self, place: Place) {
         let keeper = self.keeper(place);
-        if keeper.asks || keeper.logs_in {
+        if keeper.reads || keeper.asks || keeper.logs_in {
             return;
         }
-        keeper.asks = true;
         keeper.attempt += 1;
+        if keeper.token > 0 || keeper.forced {
+            self.ask_to_log_in(place);
+        } else {
+            keeper.reads = true;
+            let fact = Fact::Token(identity_name(place.identity));
+            self.request(place, 2, Request::Get(fact));
+        }
+    }
+
+    fn ask_to_log_in(&mut self, place: Place) {
+        let keeper = self.keeper(place);
+        keeper.asks = true;
         let request = Request::Login {
             identity: identity_name(place.identity),
             secret: identity_name(0),
@@ -204,9 +221,16 @@ impl World {
                 self.keeper(place).asks = false;
                 self.without_store(place);
             }
-            (2, Some(Body::Value(Some(record)))) => {
-                self.adopt(place, Token::open(&record), now);
+            (2, Some(Body::Value(record))) => {
+                if let Some(record) = record {
+                    self.adopt(place, Token::open(&record), now);
+                }
+                let keeper = self.keeper(place);
+                if mem::take(&mut keeper.reads) && keeper.token == 0 {
+                    self.ask_to_log_in(place);
+                }
             }
+            (2, _) if mem::take(&mut self.keeper(place).reads) => self.without_store(place),
             _ => {}
         }
     }

@@ -108,6 +108,9 @@ impl World {
             .entry(kind(&request.command))
             .or_default() += 1;
         let at = self.store.time(self.now);
+        if let Some(trace) = &mut self.store.trace {
+            trace.push((at, index, request.command.clone()));
+        }
         let (reply, pushes) = self.store.model.run(at, &request.command);
         if let (Command::Finish(finish), Body::Done) = (&request.command, &reply.body)
             && let LoginResult::Token { record, .. } = &finish.result
