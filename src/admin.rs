@@ -7,6 +7,7 @@
 //! - `/metrics`: Prometheus text.
 //! - `/status.json`: state of the gateway; `/` shows it as a page.
 //! - `/transactions/{id}`: a recent exchange by any of its ids.
+//! - `/fleet`: the replicas that share a store, and the holders of permits.
 //! - `/regions`: cached redirects to other regions.
 //! - `/log-level`: the log level; `PUT` changes it.
 //! - `/callers`: callers and the last use of their secrets.
@@ -17,6 +18,7 @@
 mod audit;
 mod callers;
 mod connections;
+mod fleet;
 mod history;
 mod log_level;
 mod page;
@@ -68,7 +70,7 @@ pub use suggestion::Suggestion;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 
 const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, \
-                            /transactions/{id}, /regions, /log-level, \
+                            /transactions/{id}, /fleet, /regions, /log-level, \
                             /callers, /callers/{name}/suggestion, POST /tokens/{customer}/refresh and POST /quitquitquit\n";
 /// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or
 /// changes its meaning.
@@ -87,6 +89,8 @@ pub struct Admin {
     history: History,
     /// One scrape at a time: those of a flood wait, and what is ready runs between two of them.
     scrape: Semaphore,
+    /// One list of replicas at a time.
+    members: Semaphore,
 }
 
 type FullResponse = Response<Full<Bytes>>;
@@ -154,6 +158,7 @@ impl Admin {
             started,
             history: History::new(started),
             scrape: Semaphore::new(1),
+            members: Semaphore::new(1),
         }
     }
 
@@ -218,6 +223,7 @@ impl Admin {
             None => text(StatusCode::NOT_FOUND, UNKNOWN_PATH),
             Some(_) if !is_read(&request) => method_not_allowed("GET, HEAD"),
             Some(ReadOnly::Callers) => status::respond_with_callers(self),
+            Some(ReadOnly::Fleet) => fleet::respond(self).await,
             Some(ReadOnly::Regions) => regions::respond(self),
             Some(ReadOnly::Status) => status::respond(self),
             Some(ReadOnly::Suggestion(caller)) => suggestion::respond(self, caller),
@@ -288,6 +294,7 @@ impl Admin {
 /// A resource for operators that supports only GET and HEAD.
 enum ReadOnly<'a> {
     Callers,
+    Fleet,
     Regions,
     Status,
     /// By the caller's name.
@@ -302,6 +309,7 @@ impl<'a> ReadOnly<'a> {
     fn at(path: &'a str) -> Option<Self> {
         match path {
             "/callers" => Some(Self::Callers),
+            "/fleet" => Some(Self::Fleet),
             "/regions" => Some(Self::Regions),
             "/status.json" => Some(Self::Status),
             _ => suggestion::caller_of(path)

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::callers::{CallerList, CallerView};
+use super::fleet::state_name;
 use super::times::Times;
 use super::transactions::ExchangeView;
 use super::{Admin, FORMAT, FullResponse, json};
@@ -192,6 +193,12 @@ struct FleetView<'a> {
     replicas: u32,
     /// The address of the store in use.
     store: Option<String>,
+    /// A store is configured and away.
+    #[serde(skip)]
+    acts_alone: bool,
+    /// Replicas have different keys.
+    #[serde(skip)]
+    keys_differ: bool,
 }
 
 impl<'a> FleetView<'a> {
@@ -202,17 +209,17 @@ impl<'a> FleetView<'a> {
             replica: &admin.replica,
             replicas: fleet.replicas_alone().get(),
             store: None,
+            acts_alone: false,
+            keys_differ: false,
         };
         let Some(shared) = &admin.shared.fleet else {
             return Some(alone);
         };
         let status = shared.status().borrow().clone();
         Some(Self {
-            state: match status.state {
-                State::Joined => "joined",
-                State::Away => "away",
-                State::Alone => "alone",
-            },
+            state: state_name(status.state),
+            acts_alone: status.state == State::Alone,
+            keys_differ: status.keys_differ,
             replicas: match (status.state, status.replicas) {
                 (State::Joined, counted @ 1..) => counted,
                 (_, counted) => fleet.replicas.map_or(counted.max(1), Into::into),

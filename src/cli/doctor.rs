@@ -85,7 +85,12 @@ pub async fn examine(
             upstream: &live.upstream,
             roots: tls.roots(),
         };
-        store::examine(source, clock, report).await;
+        let with = store::Examination {
+            source,
+            credentials: &live.credentials,
+            clock,
+        };
+        store::examine(&with, report).await;
     }
     Ok(())
 }

@@ -251,6 +251,7 @@ fn value_of(value: Value) -> Option<reply::Value> {
     Some(match value {
         Value::Nil => reply::Value::Nil,
         Value::Int(number) => reply::Value::Int(number),
+        Value::Double(number) => reply::Value::Bytes(number.to_string().into_bytes()),
         Value::BulkString(bytes) => reply::Value::Bytes(bytes),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => {
             reply::Value::Bytes(text.into_bytes())

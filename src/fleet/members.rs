@@ -1,5 +1,6 @@
 //! The replicas as they describe themselves in the store: each in a sealed record under its number.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +130,32 @@ pub fn record_of(keys: &FleetKeys, replica: Replica, value: Option<&[u8]>) -> Re
         Some(Ok(member)) => Record::Member(member),
         Some(Err(Undecipherable)) => Record::Undecipherable,
     }
+}
+
+/// Returns what replicas should have in common but do not: `key`, `version`, `configuration`.
+pub fn differences<'r>(records: impl Iterator<Item = &'r Record> + Clone) -> Vec<&'static str> {
+    let members = records.clone().filter_map(|record| match record {
+        Record::Member(member) => Some(member),
+        Record::Absent | Record::Undecipherable => None,
+    });
+    let differs = |of: fn(&Member) -> &str| {
+        let values: BTreeSet<&str> = members.clone().map(of).collect();
+        values.len() > 1
+    };
+    let mut differ = Vec::new();
+    if records
+        .clone()
+        .any(|record| *record == Record::Undecipherable)
+    {
+        differ.push("key");
+    }
+    if differs(|member| &member.version) || differs(|member| &member.commit) {
+        differ.push("version");
+    }
+    if differs(|member| &member.configuration) {
+        differ.push("configuration");
+    }
+    differ
 }
 
 impl Fleet {
@@ -287,6 +314,33 @@ mod tests {
             record_of(&old, one, Some(&record[1..])),
             Record::Undecipherable
         );
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let keys = keys('k', None);
+        let one = Record::Member(description("a").member(&keys));
+        let other = |change: fn(&mut Member)| {
+            let mut member = description("a").member(&keys);
+            change(&mut member);
+            Record::Member(member)
+        };
+        for (records, expected) in [
+            (vec![], vec![]),
+            (vec![one.clone(), one.clone(), Record::Absent], vec![]),
+            (vec![one.clone(), Record::Undecipherable], vec!["key"]),
+            (
+                vec![one.clone(), other(|member| member.commit.clear())],
+                vec!["version"],
+            ),
+            (
+                vec![one.clone(), other(|member| member.configuration.clear())],
+                vec!["configuration"],
+            ),
+            (vec![one, other(|member| member.name.clear())], vec![]),
+        ] {
+            assert_eq!(differences(records.iter()), expected, "{records:?}");
+        }
     }
 
     #[test]

@@ -306,7 +306,7 @@ impl SharedLogins {
 }
 
 /// Returns the name of a credential.
-fn identity(keys: &FleetKeys, credential: &Credential) -> Name {
+pub fn identity(keys: &FleetKeys, credential: &Credential) -> Name {
     with_parts(credential, |parts| keys.name(NameKind::Identity, parts))
 }
 

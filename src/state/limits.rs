@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::{Quota, RouteLimit, RouteSettings};
 use crate::fleet::Fleet;
 use crate::limit::Limit;
+use fleet_protocol::Name;
 
 /// A limit as routes name it. Routes with the same name and quota share it.
 #[derive(Clone)]
@@ -48,6 +49,15 @@ impl LimitKey {
         self.shared_as == other.shared_as && self.quota == other.quota
     }
 
+    /// Returns the names of the service and of the quota.
+    fn kind(&self) -> [String; 2] {
+        let quota = match self.quota {
+            Quota::AtOnce(count) => format!("{count} at once"),
+            Quota::PerSecond(count) => format!("{count} per second"),
+        };
+        [self.shared_as.clone(), quota]
+    }
+
     /// Returns a customer's limit, shared with other replicas in a `fleet`: the one that it had
     /// `before`, if any.
     fn limit(
@@ -57,11 +67,8 @@ impl LimitKey {
         before: Option<&Arc<OnceLock<Limit>>>,
     ) -> Arc<OnceLock<Limit>> {
         let limit = before.cloned().unwrap_or_default();
-        let quota = match self.quota {
-            Quota::AtOnce(count) => format!("{count} at once"),
-            Quota::PerSecond(count) => format!("{count} per second"),
-        };
-        let kind = [self.shared_as.as_str(), &quota];
+        let kind = self.kind();
+        let kind = kind.each_ref().map(String::as_str);
         if let Some(sharing) = fleet.and_then(|fleet| fleet.sharing(customer, kind, self.timeout)) {
             match limit.get() {
                 Some(limit) => limit.configure(sharing),
@@ -96,7 +103,37 @@ impl LimitKeys {
     }
 }
 
+/// A queue that replicas share.
+pub struct SharedQueue {
+    pub customer: String,
+    pub service: String,
+    pub at_once: u32,
+    /// Its name in the store.
+    pub name: Name,
+}
+
 impl CustomerLimits {
+    /// Returns the queues that a customer shares with other replicas.
+    pub(super) fn shared_queues(
+        &self,
+        customer: &str,
+        fleet: &Fleet,
+    ) -> impl Iterator<Item = SharedQueue> {
+        self.keys.0.iter().filter_map(move |key| {
+            let Quota::AtOnce(count) = key.quota else {
+                return None;
+            };
+            let kind = key.kind();
+            let kind = kind.each_ref().map(String::as_str);
+            Some(SharedQueue {
+                customer: customer.to_owned(),
+                service: key.shared_as.clone(),
+                at_once: u32::try_from(count.get()).unwrap_or(u32::MAX),
+                name: fleet.sharing(customer, kind, key.timeout)?.name,
+            })
+        })
+    }
+
     /// Creates the limits of a customer. One that it had `before` is kept, with the requests that
     /// wait for it.
     pub(super) fn new(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use super::limits::SharedQueue;
 use super::limits::{CustomerLimits, LimitKeys, LimitRef};
 use super::origins::{Origins, ResolvedUrl};
 use crate::callers::caller_state::CallerState;
@@ -96,6 +97,18 @@ impl Published {
         dial_config: &DialConfig,
     ) -> Result<Self, InvalidServerName> {
         Self::new(live, dial_config, self.fleet.clone(), Some(self))
+    }
+
+    /// Returns the queues that replicas share.
+    pub fn shared_queues(&self) -> Vec<SharedQueue> {
+        let Some(fleet) = &self.fleet else {
+            return Vec::new();
+        };
+        let queues = self.customers.iter().flat_map(|customer| {
+            let id = customer.credential.customer();
+            customer.limits.shared_queues(id, fleet)
+        });
+        queues.collect()
     }
 
     fn new(

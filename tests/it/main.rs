@@ -31,6 +31,7 @@ mod endings;
 mod fairness;
 mod fleet;
 mod fleet_gateways;
+mod fleet_members;
 mod fleet_shared;
 mod fleet_store;
 mod fleet_tokens;

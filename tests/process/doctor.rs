@@ -1,5 +1,7 @@
 //! `check --online`: each failure is reported with advice and does not prevent independent checks.
 
+mod store;
+
 use serde_json::Value;
 use tokio::net::TcpListener;
 

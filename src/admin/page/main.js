@@ -10,6 +10,8 @@ const byId = (id) => document.getElementById(id);
 const expanded = new Set();
 let last = null;
 let updatedAt = null;
+/** The response of /fleet; null without a store, or if it failed. */
+let members = null;
 
 function render(status) {
   const [text, level] = sections.headline(status);
@@ -29,7 +31,25 @@ function render(status) {
   show(byId("callers"), ...sections.callers(status));
   show(byId("retired"), ...sections.retired(status));
   show(byId("customers"), ...sections.customers(status, expanded.has("customers")));
+  for (const id of ["fleet-section", "fleet-link"]) byId(id).hidden = !status.fleet;
+  show(byId("fleet"), ...sections.fleet(status, members));
   show(byId("about"), ...sections.about(status));
+}
+
+/** Requests the replicas of a fleet that shares a store. */
+async function updateMembers(status) {
+  let found = null;
+  if (status.fleet?.store) {
+    try {
+      const response = await fetch("/fleet", { cache: "no-store", signal: AbortSignal.timeout(10000) });
+      if (response.ok) found = await response.json();
+    } catch {
+      // The section states that they are unknown.
+    }
+  }
+  if (found === null && members === null) return;
+  members = found;
+  if (last) render(last);
 }
 
 function updated(status) {
@@ -38,6 +58,7 @@ function updated(status) {
   document.body.classList.remove("is-stale");
   byId("as-of").textContent = `as of ${clock(updatedAt)}`;
   render(status);
+  updateMembers(status);
 }
 
 function failed(cause, wait) {

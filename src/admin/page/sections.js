@@ -212,6 +212,48 @@ export function customers(status, all) {
     all ? "Show fewer" : `Show all ${status.customers.length}`)];
 }
 
+const FLEET_STATES = { joined: "good", away: "warn", alone: "warn" };
+
+/** Returns the state of the fleet, its replicas and the holders of permits. `members` is the response of /fleet, or null. */
+export function fleet(status, members) {
+  if (!status.fleet) return [];
+  const { state, replica, replicas, store } = status.fleet;
+  const summary = el("div", { class: "card" },
+    el("div", { class: "top" }, el("h3", {}, replica || "This replica"), el("span", { class: `badge ${FLEET_STATES[state]}` }, state)),
+    facts([
+      ["Replicas", String(replicas)],
+      ["Store", store ? el("code", {}, store) : "none"],
+      ["Differ in", members?.differ.length ? el("span", { class: "warn" }, members.differ.join(", ")) : null],
+    ]));
+  if (!members?.replicas) return [summary];
+  return [summary, replicaTable(members), permitTable(members)];
+}
+
+function replicaTable(members) {
+  const key = (one) => one.key === "differs" ? el("span", { class: "bad" }, "differs") : one.key ?? "–";
+  return el("div", { class: "more" }, table("Replicas", [
+    { title: "Replica", head: true, of: (one) => `${one.name || one.id}${one.this ? " (this one)" : ""}` },
+    { title: "Version", of: (one) => one.version ?? "–" },
+    { title: "Configuration", of: (one) => one.configuration ? el("code", {}, one.configuration) : "–" },
+    { title: "Phase", of: (one) => one.phase ?? "–" },
+    { title: "Started", of: (one) => moment(one.started_at, members.now) ?? "–" },
+    { title: "Last heartbeat", number: true, of: (one) => `${duration(one.last_heartbeat_s)} ago` },
+    { title: "Key", of: key },
+  ], members.replicas, (one) => one.id));
+}
+
+function permitTable(members) {
+  if (members.queues.length === 0) return el("p", { class: "quiet" }, "No permit is in use.");
+  const holders = (queue) => queue.holders.map((holder) => holder.name || holder.id).join(", ") || "–";
+  return el("div", { class: "more" }, table("Permits", [
+    { title: "Service", head: true, of: (queue) => el("code", {}, queue.service) },
+    { title: "Customer", of: (queue) => queue.customer },
+    { title: "Held by", of: holders },
+    { title: "Permits", number: true, of: (queue) => count(queue.at_once) },
+    { title: "Waiting", number: true, of: (queue) => count(queue.waiting) },
+  ], members.queues, (queue) => `${queue.customer} ${queue.service}`));
+}
+
 export function about(status) {
   const { program } = status;
   const certificates = status.certificates.map((one) => [`Certificate of ${one.of}`, moment(one.expires_at, status.now)]);

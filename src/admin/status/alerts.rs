@@ -5,7 +5,7 @@ mod tokens;
 use serde::Serialize;
 
 use super::traffic::RouteView;
-use super::{CertificateView, StatusDocument};
+use super::{CertificateView, FleetView, StatusDocument};
 
 /// A certificate should be renewed before it expires in less than this, in seconds.
 const MIN_CERTIFICATE_S: f64 = 7.0 * 86400.0;
@@ -62,6 +62,10 @@ pub(super) fn alerts(status: &StatusDocument<'_>) -> Vec<Alert> {
         "limits.max_connections",
         &mut add,
     );
+    status
+        .fleet
+        .iter()
+        .for_each(|fleet| of_fleet(fleet, &mut add));
     status
         .certificates
         .iter()
@@ -127,6 +131,17 @@ fn limit(
             "limit_near",
             format!("{name}: {now} of {limit} ({key})."),
         );
+    }
+}
+
+fn of_fleet(fleet: &FleetView<'_>, add: &mut impl FnMut(AlertLevel, &'static str, String)) {
+    if fleet.acts_alone {
+        let text = "The fleet's store is away; this replica acts alone.";
+        add(AlertLevel::Warning, "fleet_away", text.to_owned());
+    }
+    if fleet.keys_differ {
+        let text = "Replicas have different keys (fleet.key) and do not share with all others.";
+        add(AlertLevel::Warning, "fleet_keys_differ", text.to_owned());
     }
 }
 

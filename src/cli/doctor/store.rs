@@ -3,11 +3,14 @@
 mod commands;
 mod connection;
 mod contents;
-mod replicas;
+mod records;
+
+use std::sync::Arc;
 
 use fleet_protocol::Keys;
 
 use super::check::{Check, CheckKind};
+use crate::config::Credential;
 use crate::fleet::link::{Route, Store};
 use crate::fleet::probe::Probe;
 use crate::fleet::{Address, Source, StoreError, Target};
@@ -27,9 +30,16 @@ const STEPS: [CheckKind; 10] = [
     CheckKind::Replicas,
 ];
 
+/// What the steps need besides a connection.
+pub(super) struct Examination<'a> {
+    pub(super) source: Source<'a>,
+    pub(super) credentials: &'a [Arc<Credential>],
+    pub(super) clock: Clock,
+}
+
 /// Runs all steps, each within the timeout of connections.
-pub(super) async fn examine(source: Source<'_>, clock: Clock, report: &mut dyn FnMut(Check)) {
-    let store = source.link_store();
+pub(super) async fn examine(with: &Examination<'_>, report: &mut dyn FnMut(Check)) {
+    let store = with.source.link_store();
     let Some(address) = primary(&store, report).await else {
         return;
     };
@@ -37,7 +47,7 @@ pub(super) async fn examine(source: Source<'_>, clock: Clock, report: &mut dyn F
         Ok(probe) => probe,
         Err(failed) => return skip(&STEPS, failed, &address, report),
     };
-    if let Err(failed) = steps(&probe, &address, &source, &store.keys, clock, report).await {
+    if let Err(failed) = steps(&probe, &address, with, &store.keys, report).await {
         skip(&STEPS, failed, &address, report);
     }
 }
@@ -45,16 +55,16 @@ pub(super) async fn examine(source: Source<'_>, clock: Clock, report: &mut dyn F
 async fn steps(
     probe: &Probe,
     address: &Address,
-    source: &Source<'_>,
+    with: &Examination<'_>,
     keys: &Keys,
-    clock: Clock,
     report: &mut dyn FnMut(Check),
 ) -> Result<(), CheckKind> {
     contents::role(probe, address, report).await?;
     commands::examine(probe, address, keys, report).await?;
     contents::eviction(probe, address, report).await;
-    contents::skew(probe, address, source.fleet.timeout, clock, report).await;
-    replicas::examine(probe, address, source, keys, report).await
+    let limit = with.source.fleet.timeout;
+    contents::skew(probe, address, limit, with.clock, report).await;
+    records::examine(probe, address, with, keys, report).await
 }
 
 /// Returns the address of the primary: from `fleet.url`, or as the sentinels name it.
