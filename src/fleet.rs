@@ -5,6 +5,7 @@
 
 mod changes;
 mod connection;
+mod contention;
 mod diagnosis;
 mod dial;
 mod error;

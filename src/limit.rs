@@ -290,7 +290,7 @@ impl QueuePermit {
 }
 
 impl QueueWatch {
-    /// Returns `true` if requests are queued in this replica.
+    /// Returns `true` if requests are queued, here or in another replica.
     pub fn is_contended(&self) -> bool {
         match &self.0 {
             Watched::Own(queue) => queue.as_ref().is_some_and(|queue| queue.is_contended()),

@@ -24,6 +24,7 @@ use crate::config::{self, FleetStore, StoreAddress, UpstreamSettings};
 use crate::limit::gate::Gates;
 use crate::limit::owner::OwnerKey;
 use crate::limit::scope::{Scope, first_segment};
+use crate::limit::shared::queue::SharedQueue;
 use crate::limit::shared::{SharedLimits, Sharing};
 use crate::system::sealing::ShortSecret;
 
@@ -246,6 +247,11 @@ impl Fleet {
         }
         // The link responds before; its thread may have ended.
         timeout(self.store.lease, response).await.ok()?.ok()?
+    }
+
+    /// Returns queues of which this replica holds permits, by their names in the store.
+    pub(super) fn held_queues(&self) -> Vec<(Name, Arc<SharedQueue>)> {
+        self.limits.held()
     }
 
     /// Passes on what this replica holds, and ends the link.

@@ -11,6 +11,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::contention;
 use super::handle::{Fleet, Source};
 use super::link::Link;
 use super::metrics::FleetMetrics;
@@ -70,5 +71,8 @@ impl FleetThread {
 }
 
 async fn run(link: Link, events: mpsc::Receiver<Event>, fleet: Arc<Fleet>) {
-    link.run(events, |output| fleet.publish(output)).await;
+    tokio::select! {
+        () = link.run(events, |output| fleet.publish(output)) => {}
+        never = contention::follow(&fleet) => match never {},
+    }
 }

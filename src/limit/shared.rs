@@ -16,6 +16,9 @@ use tokio::time::Instant;
 use self::queue::SharedQueue;
 use self::rate::SharedRate;
 
+/// Queues about which the store is asked at a time.
+const MAX_HELD: usize = 256;
+
 /// The limits that replicas share, by their names in the store.
 #[derive(Debug)]
 pub struct SharedLimits {
@@ -61,6 +64,15 @@ impl SharedLimits {
 
     fn add_rate(&self, name: Name, rate: &Arc<SharedRate>) {
         add(&self.rates, name, rate);
+    }
+
+    /// Returns queues of which this replica holds permits.
+    pub fn held(&self) -> Vec<(Name, Arc<SharedQueue>)> {
+        let queues = lock(&self.queues);
+        let queues = queues.iter();
+        let queues = queues.filter_map(|(name, queue)| Some((*name, queue.upgrade()?)));
+        let held = queues.filter(|(_, queue)| queue.is_held());
+        held.take(MAX_HELD).collect()
     }
 
     /// Gives a permit to the first request of a caller in a queue. Returns an event that is due

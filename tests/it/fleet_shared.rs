@@ -7,7 +7,7 @@ use citrix_emulator::Faults;
 use futures_util::future::join_all;
 use serde_json::Value;
 use testkit::store::StoreServer;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Cloud, Gateway, OK, Upstream, get};
 
@@ -251,4 +251,37 @@ async fn rate_of_three_replicas_is_that_of_one() {
     let sent: usize = join_all(requests).await.into_iter().sum();
     // A burst of 15, and 15 a second.
     assert!((35..=50).contains(&sent), "{sent}");
+}
+
+#[tokio::test]
+async fn caller_that_does_not_read_keeps_no_permit_for_which_another_replica_waits() {
+    /// More than the buffers of the kernel.
+    const LARGE: usize = 24 * 1024 * 1024;
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let upstream = Upstream::scripted_by_request(|_, request| {
+        if !request.line().contains("large") {
+            return OK.into();
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+        [head.into_bytes(), vec![b' '; LARGE]].concat()
+    })
+    .await;
+    let start = |number| {
+        let text = table(&server.url(), &format!("gateway-{number}"));
+        Gateway::in_front_of(&upstream).with(&text).start()
+    };
+    let replicas = join_all((0..2).map(start)).await;
+    for replica in &replicas {
+        wait_for(replica, "replicas", 2).await;
+    }
+    let mut unread = replicas[0].connect().await;
+    unread.write(get("/monitorodata/large")).await;
+    assert!(upstream.request().await.line().contains("large"));
+    let waits = timeout(
+        Duration::from_secs(20),
+        replicas[1].raw(get("/monitorodata/small")),
+    );
+    assert_eq!(waits.await.expect("served in time").status(), 200);
 }

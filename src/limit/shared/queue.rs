@@ -2,6 +2,7 @@
 //! caller's requests is.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ use crate::limit::owner::{self, Exceeded};
 pub struct SharedQueue {
     events: mpsc::Sender<Event>,
     at_once: u32,
+    /// Permits in use here.
+    held: AtomicUsize,
+    /// Whether requests of other replicas wait for them.
+    is_awaited: AtomicBool,
     state: Mutex<QueueState>,
 }
 
@@ -84,6 +89,8 @@ impl SharedQueue {
         let queue = Arc::new(Self {
             events: sharing.limits.events.clone(),
             at_once,
+            held: AtomicUsize::new(0),
+            is_awaited: AtomicBool::new(false),
             state: Mutex::new(QueueState {
                 name: sharing.name,
                 timeout: sharing.timeout,
@@ -178,6 +185,9 @@ impl SharedQueue {
             Some(state.wanted(caller, self.at_once))
         };
         drop(state);
+        if self.held.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.is_awaited.store(false, Ordering::Relaxed);
+        }
         // Returned by its drop if the request is gone.
         let _ = sender.send(SharedPermit {
             queue: Arc::clone(self),
@@ -189,9 +199,19 @@ impl SharedQueue {
         next
     }
 
-    /// Returns `true` if requests are queued in this replica.
+    /// Returns `true` if requests are queued, here or in another replica.
     pub(in crate::limit) fn is_contended(&self) -> bool {
-        self.lock().queued > 0
+        self.is_awaited.load(Ordering::Relaxed) || self.lock().queued > 0
+    }
+
+    /// Returns `true` if permits are in use here.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
+    }
+
+    /// Sets whether requests wait in the store for the permits in use here.
+    pub fn set_awaited(&self, is_awaited: bool) {
+        self.is_awaited.store(is_awaited, Ordering::Relaxed);
     }
 
     /// Removes a request, unless its permit was sent.
@@ -238,6 +258,7 @@ impl SharedPermit {
 
 impl Drop for SharedPermit {
     fn drop(&mut self) {
+        self.queue.held.fetch_sub(1, Ordering::Relaxed);
         if let Some(end) = self.end.take() {
             end.send(Event::Released(self.id));
         }

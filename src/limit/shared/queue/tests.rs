@@ -107,6 +107,24 @@ async fn permit_for_a_request_that_left_is_returned() {
 }
 
 #[tokio::test]
+async fn permit_that_other_replicas_wait_for_is_contended_until_it_is_returned() {
+    let scene = scene(100);
+    assert!(scene.limits.held().is_empty());
+    for is_awaited in [true, false] {
+        let mut waiter = scene.wait(0);
+        scene.grant(0);
+        let permit = received(&mut waiter).unwrap();
+        assert!(!scene.queue.is_contended());
+        let held = scene.limits.held();
+        assert_eq!(held[0].0, NAME);
+        held[0].1.set_awaited(is_awaited);
+        assert_eq!(scene.queue.is_contended(), is_awaited);
+        drop(permit);
+        assert!(scene.limits.held().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn only_the_repeated_use_of_a_permit_is_reported() {
     let mut scene = scene(100);
     let mut waiter = scene.wait(0);
