@@ -5,6 +5,8 @@ use fleet_protocol::command::{Command, RunId};
 use fleet_protocol::reply;
 use fleet_protocol::script::{Call, Script};
 use fleet_protocol::{Keys, Push, Replica, Reply, StoreTime, Timing};
+use futures_util::FutureExt as _;
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, PushKind};
 use redis::{RedisConnectionInfo, RedisError, Value};
@@ -12,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio::try_join;
 
 use super::dial::{Address, Stream, dial};
 use super::error::{Step, StoreError, within};
@@ -123,14 +126,12 @@ impl Connection {
         keys: &Keys,
         replica: Replica,
     ) -> Result<Self, StoreError> {
-        check_role(&session).await?;
-        for script in Script::ALL {
-            session.call(&["SCRIPT", "LOAD", &script.source()]).await?;
-        }
+        // In one round trip: a distant store is reached within the timeout.
+        let loading = try_join_all(Script::ALL.map(|script| load(&session, script)));
+        let ((), _, run) = try_join!(check_role(&session), loading, run_id(&session).map(Ok))?;
         let channels = [keys.channel(replica), keys.channel_to_all()];
         let mut subscribe = session.commands.clone();
         subscribe.subscribe(&channels[..]).await?;
-        let run = run_id(&session).await;
         let now = server_time(&session).await?;
         Ok(Self {
             session,
@@ -212,6 +213,11 @@ async fn check_role(session: &Session) -> Result<(), StoreError> {
         Some(reply::Value::Bytes(role)) if role == b"master" => Ok(()),
         _ => Err(StoreError::NotPrimary),
     }
+}
+
+async fn load(session: &Session, script: Script) -> Result<(), StoreError> {
+    let source = script.source();
+    session.call(&["SCRIPT", "LOAD", &source]).await.map(drop)
 }
 
 /// A managed store may forbid `INFO`; then silence alone reveals a failover.

@@ -253,7 +253,7 @@ impl Link {
                 self.moved = error.moved_to().map(Address::Tcp);
                 if let Some(node) = &self.moved {
                     info!(%node, "fleet's keys are on another node; connecting to it");
-                } else {
+                } else if self.failures == 0 || self.is_log_due() {
                     let Diagnosis { cause, advice } = error.diagnosis();
                     warn!(
                         cause,
@@ -289,12 +289,19 @@ impl Link {
         doubled.min(MAX_BACKOFF).mul_f64(0.5 + fastrand::f64())
     }
 
-    fn log_failure(&mut self, error: &StoreError) {
+    /// Returns `true` once a minute while the store is away.
+    fn is_log_due(&mut self) -> bool {
         let due = self
             .logged
             .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL);
-        if self.failures >= LOGGED_ATTEMPT && due {
+        if due {
             self.logged = Some(Instant::now());
+        }
+        due
+    }
+
+    fn log_failure(&mut self, error: &StoreError) {
+        if self.failures >= LOGGED_ATTEMPT && self.is_log_due() {
             let failures = self.failures;
             let Diagnosis { cause, advice } = error.diagnosis();
             warn!(

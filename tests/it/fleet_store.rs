@@ -338,6 +338,20 @@ async fn store_that_is_slower_than_the_timeout_is_away_and_a_faster_one_is_not()
     member.state(State::Joined).await;
 }
 
+#[tokio::test]
+async fn distant_store_is_joined() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let proxy = StoreProxy::start(server.socket()).await;
+    // Twelve times this is longer than the time to connect.
+    proxy.set(Network::Slow(Duration::from_millis(90)));
+    let mut member = Member::behind(&proxy, 1);
+    member.state(State::Joined).await;
+    member.acquire().await;
+    assert_eq!(proxy.accepted(), 1);
+}
+
 /// Starts a sentinel that names a port as that of the primary; returns its own.
 async fn sentinel_naming(primary: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
