@@ -152,7 +152,7 @@ impl Probe {
         within(Instant::now() + self.limit, Step::Command, call).await
     }
 
-    /// Subscribes to a channel and ends that.
+    /// Subscribes to a channel until the connection ends.
     ///
     /// # Errors
     /// As [`Probe::call`].
@@ -160,7 +160,6 @@ impl Probe {
         let subscribing = async {
             let mut commands = self.session.commands.clone();
             commands.subscribe(channel).await?;
-            commands.unsubscribe(channel).await?;
             Ok(())
         };
         within(Instant::now() + self.limit, Step::Command, subscribing).await

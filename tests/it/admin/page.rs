@@ -71,3 +71,38 @@ fn files(text: &str) -> impl Iterator<Item = String> {
         None => path.to_owned(),
     })
 }
+
+/// Returns the values of an attribute.
+fn values<'a>(text: &'a str, attribute: &str) -> Vec<&'a str> {
+    let start = format!("{attribute}=\"");
+    let rest = text.split(start.as_str()).skip(1);
+    rest.filter_map(|rest| rest.split('"').next()).collect()
+}
+
+/// Keyboards and screen readers reach each section by a link and a heading.
+#[tokio::test]
+async fn links_lead_to_sections_that_have_headings() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let page = gateway.admin(get("/")).await.text();
+    let ids = values(&page, " id");
+    let headings = values(&page, "<h2 id");
+    let labels = values(&page, "<section aria-labelledby");
+    assert!(
+        labels.len() > 10 && labels.contains(&"fleet-title"),
+        "{labels:?}"
+    );
+    assert!(
+        labels.iter().all(|label| headings.contains(label)),
+        "{labels:?}"
+    );
+    let links: Vec<&str> = values(&page, "href")
+        .into_iter()
+        .filter_map(|link| link.strip_prefix('#'))
+        .collect();
+    assert!(links.iter().all(|link| ids.contains(link)), "{links:?}");
+    // All but the first, which the page begins with.
+    for heading in &headings[1..] {
+        assert!(links.contains(heading), "{heading}");
+    }
+}

@@ -81,7 +81,7 @@ async fn usable_store_has_an_ok_line_for_each_step() {
         (expected, 0),
         "{found:#?}"
     );
-    assert!(last(&found, "commands", "ok").contains("21 commands"));
+    assert!(last(&found, "commands", "ok").contains("20 commands"));
     assert!(last(&found, "eviction", "ok").starts_with("noeviction (version "));
     // Nothing remains.
     assert_eq!(server.run("DBSIZE"), ":0");
@@ -194,6 +194,27 @@ async fn each_command_that_the_acl_forbids_is_named() {
     last(&found, "role", "warning");
     last(&found, "eviction", "skipped");
     assert_eq!(found.code(), 0, "{found:#?}");
+}
+
+#[tokio::test]
+async fn user_with_the_documented_rights_passes() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let page = include_str!("../../../docs/fleet.md");
+    let (_, rules) = page.split_once("redis-cli ACL SETUSER gateway").unwrap();
+    let rules = rules.split("redis-cli").next().unwrap();
+    let rules = rules
+        .replace(['\'', '\\', '\n'], " ")
+        .replace("PASSWORD", "right");
+    assert_eq!(server.run(&format!("ACL SETUSER gateway {rules}")), "+OK");
+    let cloud = Cloud::start(&[]).await;
+    let url = server
+        .url()
+        .replace("redis+unix://", "redis+unix://gateway@");
+    let found = examine(&cloud, &url, &[(PASSWORD, "right")]).await;
+    let passed = of_store(&found).iter().all(|(_, state)| *state == "ok");
+    assert!(passed && found.code() == 0, "{found:#?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::fleet::{Address, StoreError};
 /// Lifetime of the key in milliseconds.
 const LIFETIME: &str = "10000";
 /// What the connection needs besides [`COMMANDS`].
-const OF_CONNECTION: [&str; 5] = ["script|load", "eval", "evalsha", "subscribe", "unsubscribe"];
+const OF_CONNECTION: [&str; 4] = ["script|load", "eval", "evalsha", "subscribe"];
 
 /// Returns the words that try a command of a script.
 fn trial<'a>(command: &'a str, key: &'a str, channel: &'a str) -> Vec<&'a str> {
@@ -134,11 +134,7 @@ async fn of_connection(
     }
     match probe.subscribe(channel).await {
         Err(error) if is_command(&error) => {
-            let name = match error.diagnosis().cause.contains("unsubscribe") {
-                true => "unsubscribe",
-                false => "subscribe",
-            };
-            missing.push(name);
+            missing.push("subscribe");
             Ok(())
         }
         result => result,
