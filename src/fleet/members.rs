@@ -25,6 +25,8 @@ use crate::system::sealing::Undecipherable;
 const LIFETIME: Duration = Duration::from_mins(1);
 /// The interval between writes: two may be lost.
 const INTERVAL: Duration = Duration::from_secs(20);
+/// The interval while there is no store: the replica may join at any moment.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of records that are read at once.
 const MAX_RECORDS: usize = 200;
 /// Length of a record of usual size.
@@ -198,9 +200,10 @@ pub async fn announce(
     let mut differed = false;
     loop {
         let current = description.borrow_and_update().clone();
-        write(&fleet, &current).await;
+        let is_written = write(&fleet, &current).await;
+        let interval = if is_written { INTERVAL } else { RETRY_INTERVAL };
         tokio::select! {
-            () = sleep(INTERVAL) => {}
+            () = sleep(interval) => {}
             () = join(&mut joins) => {}
             () = changed(&mut description) => {}
             differ = key_change(&mut keys, differed) => {
@@ -211,21 +214,20 @@ pub async fn announce(
     }
 }
 
-async fn write(fleet: &Fleet, description: &Description) {
+/// Returns `true` if the record is in the store.
+async fn write(fleet: &Fleet, description: &Description) -> bool {
     let replica = fleet.replica();
     let record = {
         let keys = fleet.keys();
         description.member(&keys).seal(&keys, replica)
     };
-    if let Some(value) = record {
-        let request = Request::Set {
-            fact: Fact::Member(replica),
-            value,
-            lifetime: LIFETIME,
-        };
-        // Without a store it is written when the replica joins.
-        let _ = fleet.request(request).await;
-    }
+    let Some(value) = record else { return false };
+    let request = Request::Set {
+        fact: Fact::Member(replica),
+        value,
+        lifetime: LIFETIME,
+    };
+    fleet.request(request).await.is_some()
 }
 
 /// Waits until the replica joins; pending while it stays joined.
