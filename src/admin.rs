@@ -227,7 +227,7 @@ impl Admin {
             Some(ReadOnly::Regions) => regions::respond(self),
             Some(ReadOnly::Status) => status::respond(self),
             Some(ReadOnly::Suggestion(caller)) => suggestion::respond(self, caller),
-            Some(ReadOnly::Transaction(id)) => transactions::respond(self, &id),
+            Some(ReadOnly::Transaction(id)) => transactions::respond(self, &id).await,
             Some(ReadOnly::File(file)) => file,
         }
     }

@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use citrix_wire::percent;
+use citrix_wire::{percent, transaction_id};
+use fleet_protocol::Replica;
 use http::StatusCode;
 use serde::Serialize;
 
 use super::times::Times;
 use super::{Admin, FORMAT, FullResponse, json};
 use crate::error::Reason;
+use crate::fleet::members;
 use crate::observe::recent::{BoundedText, Record};
 
 /// Maximum number of exchanges in a response. Several can share an id that a caller chose.
@@ -20,10 +22,15 @@ pub(super) fn id_of(path: &str) -> Option<String> {
     (!id.is_empty()).then(|| percent::decode_lossy(id))
 }
 
-pub(super) fn respond(admin: &Admin, id: &str) -> FullResponse {
+pub(super) async fn respond(admin: &Admin, id: &str) -> FullResponse {
     let recent = &admin.shared.metrics.recent;
     let times = Times::now(&admin.shared);
     let records = recent.find(id, MAX_EXCHANGES);
+    let owner = if records.is_empty() {
+        owner(admin, id).await
+    } else {
+        None
+    };
     let result = LookupResult {
         format: FORMAT,
         id,
@@ -32,6 +39,7 @@ pub(super) fn respond(admin: &Admin, id: &str) -> FullResponse {
             .map(|record| ExchangeView::new(record, &times))
             .collect(),
         detail: records.is_empty().then(|| not_found(admin, &times)),
+        owner,
     };
     json(
         if records.is_empty() {
@@ -71,6 +79,33 @@ struct LookupResult<'a> {
     exchanges: Vec<ExchangeView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<Owner>,
+}
+
+/// Another replica, which generated an id.
+#[derive(Serialize)]
+struct Owner {
+    /// The last eight digits of the id.
+    id: String,
+    /// The name for people.
+    replica: String,
+}
+
+/// Returns the other replica that generated an id, if the fleet knows it.
+async fn owner(admin: &Admin, id: &str) -> Option<Owner> {
+    let fleet = admin.shared.fleet.as_ref()?;
+    let replica = transaction_id::replica_of(id).map(Replica)?;
+    if replica == fleet.replica() {
+        return None;
+    }
+    match fleet.record(replica).await {
+        members::Record::Member(member) => Some(Owner {
+            id: replica.to_string(),
+            replica: member.name,
+        }),
+        members::Record::Absent | members::Record::Undecipherable => None,
+    }
 }
 
 /// An exchange that has ended, with the names of the access log.

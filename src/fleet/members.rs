@@ -181,7 +181,8 @@ impl Fleet {
         })
     }
 
-    async fn record(&self, replica: Replica) -> Record {
+    /// Returns the record of a replica; `Absent` without a store.
+    pub async fn record(&self, replica: Replica) -> Record {
         let fact = Fact::Member(replica);
         let response = self.request(Request::Get(fact)).await;
         let Some(Body::Value(value)) = response.map(|response| response.body) else {

@@ -8,6 +8,7 @@ use citrix_emulator::Options;
 use citrix_wire::transaction_id;
 use fleet_protocol::Name;
 use futures_util::future::join_all;
+use serde_json::{Value, json};
 use testkit::store::StoreServer;
 use tokio::time::{Instant, sleep};
 
@@ -199,6 +200,36 @@ async fn gateway_token_of_one_replica_is_valid_at_another() {
 }
 
 #[tokio::test]
+async fn transaction_of_another_replica_names_it() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let upstream = Upstream::responding(OK).await;
+    let start = |name: &str| {
+        let table = format!("{}replica = '{name}'", table(&server));
+        Gateway::in_front_of(&upstream).with(&table).start()
+    };
+    let (owner, other) = (start("gateway-1").await, start("gateway-2").await);
+    let response = owner.raw(get("/x")).await;
+    let id = response.field("x-proxy-request-id").unwrap();
+    let lookup = async |gateway: &Gateway, id: &str| {
+        let response = gateway.admin(get(&format!("/transactions/{id}"))).await;
+        let body: Value = serde_json::from_str(&response.text()).unwrap();
+        (response.status(), body["owner"].clone())
+    };
+    let expected = json!({ "id": &id[28..], "replica": "gateway-1" });
+    // Its description arrives in the store a moment after the start.
+    let end = Instant::now() + Duration::from_secs(10);
+    while lookup(&other, &id).await != (404, expected.clone()) {
+        assert!(Instant::now() < end, "{:?}", lookup(&other, &id).await);
+        sleep(Duration::from_millis(20)).await;
+    }
+    let unknown = transaction_id::generate();
+    let unknown = unknown.to_str().unwrap();
+    assert_eq!(lookup(&other, unknown).await, (404, Value::Null));
+}
+
+#[tokio::test]
 async fn request_id_names_the_replica() {
     let Some(server) = StoreServer::start() else {
         return;
@@ -243,7 +274,10 @@ async fn damaged_record_is_counted_and_never_used() {
     let first = plan(&server, &cloud).start().await;
     assert_eq!(status_of(&first, RECORDS).await, 200);
     let key = format!("cap:1:{{default}}:t:{}", identity(&first, &cloud));
-    assert_eq!(server.run(&format!("SET {key} damaged XX")), "+OK");
+    // The token is in use a moment before it is in the store.
+    while server.run(&format!("SET {key} damaged XX")) != "+OK" {
+        sleep(Duration::from_millis(5)).await;
+    }
     let second = plan(&server, &cloud).start().await;
     assert_eq!(status_of(&second, RECORDS).await, 200);
     assert_eq!(cloud.emulator.stats().token_requests, 2);
