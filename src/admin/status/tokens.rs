@@ -32,6 +32,7 @@ pub(super) struct TokenView {
     /// Name of a [`WhichSecret`]; `None` for a token from the cache.
     pub(super) secret: Option<&'static str>,
     pub(super) on_old_secret: bool,
+    pub(super) other_secret: bool,
     /// The customer that the token names, if it is another.
     pub(super) other_customer: Option<String>,
     /// Present while Citrix rejects the customer.
@@ -134,6 +135,7 @@ fn token(customer: &str, status: &TokenStatus, times: &Times) -> TokenView {
             .map(|failed| FailedLoginView::new(failed, status)),
         secret: status.secret.map(WhichSecret::name),
         on_old_secret: status.on_old_secret,
+        other_secret: status.other_secret,
         other_customer: status.other_customer.as_deref().map(str::to_owned),
         rejection: None,
         secret_problem: status.secret_problem.clone(),
