@@ -3,8 +3,9 @@
 //!
 //! `just instructions` builds the shipped binary, measures a few shapes of requests, and fails for
 //! one that takes more than 2 % over its budget of instructions in `budgets.toml`, or more
-//! allocations or clock reads; `just budgets` records what it measures. `-- growth` measures how a GET grows with connections, customers, callers, routes and
-//! the size of bodies instead. `GATEWAY` names another binary.
+//! allocations or clock reads; `just budgets` records what it measures. `-- growth` measures how a
+//! GET grows with connections, customers, callers, routes and the size of bodies instead. `GATEWAY`
+//! names another binary.
 //!
 //! Only the gateway runs under valgrind, which must be installed: with one worker, one connection
 //! and one request at a time, so that the count depends on neither the load nor the speed of the
