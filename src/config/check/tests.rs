@@ -19,7 +19,7 @@ use tracing::level_filters::LevelFilter;
 use super::*;
 use crate::config::{
     AllowedHosts, BindAddress, Http2Mode, InstanceId, Limits, LogFormat, Quota, RouteLimit,
-    RouteSettings, RouteTarget, TokenSettings, UpstreamEndpoint,
+    RouteSettings, RouteTarget, SecretSource, TokenSettings, UpstreamEndpoint,
 };
 use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
@@ -187,7 +187,14 @@ fn configured_limits(live: &Live) -> Vec<&Option<RouteLimit>> {
 /// Reads a file that sets every key to a value other than its default.
 fn full() -> Config {
     let text = include_str!("../../../tests/fixtures/config/full.toml");
-    from_toml(text, pairs(&[("FIRST", "one"), ("SECOND", "two")])).unwrap()
+    let [key, previous] = ["k", "p"].map(|letter| letter.repeat(32));
+    let variables = [
+        ("FIRST", "one"),
+        ("SECOND", "two"),
+        ("KEY", &*key),
+        ("PREVIOUS", &*previous),
+    ];
+    from_toml(text, pairs(&variables)).unwrap()
 }
 
 #[test]
@@ -223,6 +230,26 @@ fn fleet_keys_are_applied() {
     assert_eq!(fleet.replicas_alone().get(), 3);
     assert_eq!(fleet.timeout, Duration::from_millis(100));
     assert_eq!(config.boot.replica, "gateway-0");
+    let secrets = fleet.secrets.as_ref().unwrap();
+    assert_eq!(secrets.key.expose_secret(), "k".repeat(32));
+    let previous = secrets.key_previous.as_ref().unwrap();
+    assert_eq!(previous.expose_secret(), "p".repeat(32));
+    let password = |source: &Option<SecretSource>| source.as_ref().unwrap().read().unwrap();
+    assert_eq!(password(&secrets.password).expose_secret(), "one");
+    let store = config.boot.fleet_store.unwrap();
+    assert_eq!((store.name.as_str(), store.database), ("test", 3));
+    assert_eq!(store.user.as_deref(), Some("user"));
+    assert!(store.tls.is_some() && !store.tokens && !store.limits);
+    assert_eq!(store.lease, Duration::from_secs(3));
+    let sentinels = store.sentinels.unwrap();
+    let addresses: Vec<_> = sentinels
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(addresses, ["s1.example.net:26379", "s2.example.net:7"]);
+    assert_eq!(sentinels.master, "main");
+    assert_eq!(password(&sentinels.password).expose_secret(), "two");
 }
 
 #[test]
