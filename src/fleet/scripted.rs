@@ -237,8 +237,10 @@ impl Content {
         if self.get(Key::Lock(identity)).is_some() {
             return LoginOutcome::Held;
         }
-        if forced.is_some() && self.get(Key::Forced(identity)).is_some() {
-            return LoginOutcome::Recent;
+        if forced.is_some()
+            && let Some((_, permitted)) = self.get(Key::Forced(identity))
+        {
+            return LoginOutcome::Recent(*permitted - Instant::now());
         }
         let lock = Value::Lock(replica, attempt);
         self.set(Key::Lock(identity), lock, lifetime);

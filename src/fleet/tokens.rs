@@ -59,8 +59,8 @@ pub enum Decision {
     Mine(LoginTurn),
     /// Another replica logs in.
     Held,
-    /// The last login after a 401 is too recent.
-    Recent,
+    /// The last login after a 401 is too recent; the time to wait.
+    Recent(Duration),
     /// Citrix limits logins; the time to wait.
     Throttled(Duration),
     /// Citrix rejected these secrets.
@@ -189,7 +189,7 @@ impl SharedLogins {
                 began_here,
             }),
             LoginOutcome::Held => Decision::Held,
-            LoginOutcome::Recent => Decision::Recent,
+            LoginOutcome::Recent(wait) => Decision::Recent(wait),
             LoginOutcome::Throttled(wait) => Decision::Throttled(wait),
             LoginOutcome::Rejected(record) => {
                 let opened = Verdict::open(&self.fleet.keys(), secrets, &record, now);

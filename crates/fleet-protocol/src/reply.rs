@@ -113,8 +113,8 @@ pub enum LoginOutcome {
     Mine,
     /// Another replica logs in.
     Held,
-    /// The last forced login is too recent.
-    Recent,
+    /// The last forced login is too recent; the time to wait.
+    Recent(Duration),
     /// The token endpoint returned 429; the time to wait.
     Throttled(Duration),
     /// Citrix rejected the secret; the sealed verdict.
@@ -295,7 +295,7 @@ impl Values {
         let outcome = match outcome {
             b"mine" => LoginOutcome::Mine,
             b"held" => LoginOutcome::Held,
-            b"recent" => LoginOutcome::Recent,
+            b"recent" => LoginOutcome::Recent(Duration::from_millis(self.number()?)),
             b"throttled" => LoginOutcome::Throttled(Duration::from_millis(self.number()?)),
             b"rejected" => LoginOutcome::Rejected(self.bytes()?),
             _ => return Err(Malformed),

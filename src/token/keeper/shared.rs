@@ -207,7 +207,7 @@ impl<I: Issuer> Keeper<I> {
         let postponed = match decision {
             Decision::Mine(turn) => return Step::LogIn(Some(turn)),
             Decision::Held => return Step::Held,
-            Decision::Recent => Some(self.defer_forced(interval)),
+            Decision::Recent(wait) => Some(self.defer_forced(wait)),
             Decision::Throttled(wait) => {
                 let rejection = self.throttled(reason, wait);
                 // A 429 is that of the client, whatever the secret.
@@ -356,10 +356,12 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Defers a login after a 401, because another replica's was less than `interval` ago.
-    fn defer_forced(&mut self, interval: Duration) -> LoginSchedule {
+    /// Defers a login after a 401, because another replica's was too recent.
+    fn defer_forced(&mut self, wait: Duration) -> LoginSchedule {
         let mut schedule = self.current_schedule();
-        schedule.due_if_forced = Deadline::now(self.clock).after(interval);
+        // The store may remove its mark a moment later than this clock.
+        let wait = wait.max(MIN_VERDICT_WAIT);
+        schedule.due_if_forced = Deadline::now(self.clock).after(wait);
         if schedule.due.left(self.clock).is_zero() {
             schedule.due = schedule.due_if_forced;
         }

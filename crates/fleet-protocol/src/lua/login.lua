@@ -9,9 +9,10 @@ local verdict = redis.call('GET', KEYS[5])
 if verdict then return {now, 'rejected', token, verdict} end
 local forced = tonumber(ARGV[4])
 -- During a forced login, others wait for its result.
-if forced > 0 and redis.call('GET', KEYS[3]) and not redis.call('GET', KEYS[2]) then
-  return {now, 'recent', token}
+local permitted = tonumber(redis.call('GET', KEYS[3]) or '')
+if forced > 0 and permitted and not redis.call('GET', KEYS[2]) then
+  return {now, 'recent', token, math.max(0, math.min(permitted - now, forced))}
 end
 if not redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3]) then return {now, 'held', token} end
-if forced > 0 then redis.call('SET', KEYS[3], 1, 'PX', forced) end
+if forced > 0 then redis.call('SET', KEYS[3], now + forced, 'PX', forced) end
 return {now, 'mine', token}

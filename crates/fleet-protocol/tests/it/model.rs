@@ -29,7 +29,8 @@ pub struct Model {
     rates: BTreeMap<Name, u64>,
     gates: BTreeMap<Name, u64>,
     locks: Expiring<Name, LockName>,
-    forced: Expiring<Name, ()>,
+    /// End of the interval between forced logins.
+    forced: Expiring<Name, u64>,
     throttled: BTreeMap<Name, u64>,
     rejected: Expiring<(Name, Name), Vec<u8>>,
     facts: Expiring<Fact, Vec<u8>>,
@@ -408,16 +409,18 @@ impl Model {
             LoginOutcome::Throttled(Duration::from_millis(opens - self.now))
         } else if let Some(verdict) = self.rejected.get(self.expiry(), &(identity, login.secret)) {
             LoginOutcome::Rejected(verdict.clone())
-        } else if login.forced.is_some()
-            && self.forced.get(self.expiry(), &identity).is_some()
+        } else if let Some(interval) = login.forced
+            && let Some(permitted) = self.forced.get(self.expiry(), &identity).copied()
             && self.locks.get(self.expiry(), &identity).is_none()
         {
-            LoginOutcome::Recent
+            let wait = Duration::from_millis(permitted.saturating_sub(self.now));
+            LoginOutcome::Recent(wait.min(interval))
         } else if self.locks.get(self.expiry(), &identity).is_none() {
             self.locks
                 .set(self.now, identity, login.lock, login.lifetime);
             if let Some(interval) = login.forced {
-                self.forced.set(self.now, identity, (), interval);
+                let permitted = self.now + millis(interval);
+                self.forced.set(self.now, identity, permitted, interval);
             }
             LoginOutcome::Mine
         } else {

@@ -187,6 +187,22 @@ async fn replica_that_notices_a_revocation_later_has_the_newer_token() {
     assert_eq!(members.logins(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn second_revocation_waits_for_the_rest_of_the_interval_although_the_store_leaves() {
+    let members = Members::start(REPLICAS, accepted);
+    seconds(10.0).await;
+    members.keepers().next().unwrap().slot.report_rejected(1);
+    seconds(9.0).await;
+    for keeper in members.keepers() {
+        keeper.slot.report_rejected(2);
+    }
+    seconds(0.5).await;
+    members.store.set_up(false);
+    seconds(4.0).await;
+    let is_third = |keeper: &TestKeeper| keeper.slot.generation() == 3;
+    assert!(members.keepers().all(is_third), "{:?}", members.tokens());
+}
+
 /// Returns the logins of several replicas with an invalid secret in a minute.
 async fn rejected_logins(count: usize, sources: &(SecretSource, Option<SecretSource>)) -> usize {
     let mut members = Members::new();
