@@ -214,6 +214,7 @@ impl App {
         control.apply(&shared.published.load());
         control.follow_egress(&dial_config);
         let announcement = Announcement::start(&boot.replica, &fingerprint, &shared, &mut control);
+        control.share_regions(&shared);
         if let Some(reloader) = reloader {
             control.run(reloader);
         }

@@ -8,4 +8,5 @@ pub mod agent;
 pub mod api;
 pub mod regions;
 pub mod response;
+pub mod shared_regions;
 pub mod slot;

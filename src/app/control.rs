@@ -15,6 +15,8 @@ use crate::observe::metrics::Metrics;
 use crate::site;
 use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
+use crate::site::shared_regions;
+use crate::state::Shared;
 use crate::state::published::Published;
 use crate::system::clock::Clock;
 use crate::system::files::FileReader;
@@ -92,6 +94,14 @@ impl Control {
     /// Starts the reload of certificates.
     pub(super) fn run(&mut self, reloader: CertificateReloader) {
         self.tasks.spawn(reloader.run());
+    }
+
+    /// Shares the regions of customers with other replicas, if there is a fleet.
+    pub(super) fn share_regions(&mut self, shared: &Arc<Shared>) {
+        if let Some(fleet) = self.fleet.clone() {
+            self.tasks
+                .spawn(shared_regions::share(fleet, Arc::clone(shared)));
+        }
     }
 
     /// Runs the task that describes this replica to others.

@@ -45,6 +45,8 @@ pub enum Purpose {
     Verdict,
     /// The site id, of a customer.
     Site,
+    /// The redirects to other regions, of a customer.
+    Regions,
     /// The description of a replica.
     Member,
 }
@@ -69,6 +71,7 @@ impl Purpose {
             Self::Token => b"token",
             Self::Verdict => b"verdict",
             Self::Site => b"site",
+            Self::Regions => b"regions",
             Self::Member => b"member",
         }
     }
@@ -235,10 +238,11 @@ pub fn record_buffer(length: usize) -> Zeroizing<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const PURPOSES: [Purpose; 4] = [
+    const PURPOSES: [Purpose; 5] = [
         Purpose::Token,
         Purpose::Verdict,
         Purpose::Site,
+        Purpose::Regions,
         Purpose::Member,
     ];
 

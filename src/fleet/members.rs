@@ -232,7 +232,7 @@ async fn write(fleet: &Fleet, description: &Description) -> bool {
 }
 
 /// Waits until the replica joins; pending while it stays joined.
-async fn join(status: &mut watch::Receiver<LinkStatus>) {
+pub async fn join(status: &mut watch::Receiver<LinkStatus>) {
     let was_joined = status.borrow().state == State::Joined;
     if was_joined {
         until(status, |status| status.state != State::Joined).await;

@@ -43,6 +43,7 @@ enum Key {
     Verdict(Name, Name),
     Site(Name),
     Activation(Name),
+    Regions(Name),
 }
 
 #[derive(Clone, Debug)]
@@ -133,12 +134,12 @@ impl ScriptedStore {
         }
     }
 
-    /// Puts each token in the place of all others.
+    /// Puts each token and each customer's regions in the place of all others.
     pub(crate) fn exchange_tokens(&self) {
         let mut content = self.0.lock().unwrap();
         let tokens = content.values.iter_mut();
         let mut tokens: Vec<_> = tokens
-            .filter(|(key, _)| matches!(key, Key::Token(_)))
+            .filter(|(key, _)| matches!(key, Key::Token(_) | Key::Regions(_)))
             .map(|(_, value)| value)
             .collect();
         let count = tokens.len();
@@ -297,6 +298,7 @@ fn key_of(fact: Fact) -> Key {
         Fact::Token(identity) => Key::Token(identity),
         Fact::Site(customer) => Key::Site(customer),
         Fact::Activation(customer) => Key::Activation(customer),
+        Fact::Regions(customer) => Key::Regions(customer),
         Fact::Member(_) => unreachable!("no test describes replicas"),
     }
 }

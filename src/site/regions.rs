@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use http::uri::{InvalidUri, PathAndQuery};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::UpstreamUrl;
@@ -19,15 +20,19 @@ use crate::upstream::origin::Origin;
 use citrix_wire::path;
 
 /// Lifetime of a relocation.
-const LIFETIME: Duration = Duration::from_hours(1);
+pub(super) const LIFETIME: Duration = Duration::from_hours(1);
 /// Maximum number of relocations per customer; a new one evicts the oldest.
-const MAX_RELOCATIONS: usize = 64;
+pub(super) const MAX_RELOCATIONS: usize = 64;
 /// Maximum length of a prefix or base, in bytes; Citrix's have a few dozen.
-const MAX_PREFIX_LEN: usize = 512;
+pub(super) const MAX_PREFIX_LEN: usize = 512;
 
 /// The relocations of all customers, shared by all workers. Without any, a read is one atomic load.
 #[derive(Default)]
-pub struct Regions(ArcSwap<HashMap<HeaderValue, Vec<Arc<Relocation>>>>);
+pub struct Regions {
+    all: ArcSwap<HashMap<HeaderValue, Vec<Arc<Relocation>>>>,
+    /// A redirect was learnt here.
+    learnt: Notify,
+}
 
 /// Mapping of a path prefix to another region, for one customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +119,7 @@ impl Regions {
         customer: &HeaderValue,
         old: OriginPath<'_>,
     ) -> Option<Arc<Relocation>> {
-        let all = self.0.load();
+        let all = self.all.load();
         if all.is_empty() {
             return None;
         }
@@ -126,11 +131,31 @@ impl Regions {
             .cloned()
     }
 
+    /// Adds a relocation that a redirect proved, for other replicas too.
+    pub(crate) fn learn(&self, new: Relocation) {
+        self.insert(new);
+        self.learnt.notify_one();
+    }
+
+    /// Waits until a relocation is learnt here; returns at once if that happened since the last
+    /// call.
+    pub(super) async fn learnt(&self) {
+        self.learnt.notified().await;
+    }
+
+    /// Returns the relocations of a customer.
+    pub(super) fn of(&self, customer: &HeaderValue) -> Vec<Arc<Relocation>> {
+        let now = Instant::now();
+        let all = self.all.load();
+        let known = all.get(customer).into_iter().flatten();
+        known.filter(|known| now < known.until).cloned().collect()
+    }
+
     /// Adds a relocation, in place of one with the same prefix.
     pub(crate) fn insert(&self, new: Relocation) {
         let now = Instant::now();
         let new = Arc::new(new);
-        self.0.rcu(|all| {
+        self.all.rcu(|all| {
             let mut all = HashMap::clone(all);
             all.retain(|_, known| known.iter().any(|known| now < known.until));
             let known = all.entry(new.customer.clone()).or_default();
@@ -146,7 +171,7 @@ impl Regions {
 
     /// Removes a relocation that proved wrong.
     pub(crate) fn remove(&self, wrong: &Relocation) {
-        self.0.rcu(|all| {
+        self.all.rcu(|all| {
             let mut all = HashMap::clone(all);
             if let Some(known) = all.get_mut(&wrong.customer) {
                 known.retain(|known| !known.same_as(wrong));
@@ -159,7 +184,7 @@ impl Regions {
     /// Returns all relocations, sorted by customer and old address.
     pub(crate) fn list(&self) -> Vec<Arc<Relocation>> {
         let now = Instant::now();
-        let all = self.0.load();
+        let all = self.all.load();
         let mut list: Vec<_> = all
             .values()
             .flatten()

@@ -19,6 +19,7 @@ use crate::observe::audit::AuditLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
 use crate::site::regions::Regions;
+use crate::site::shared_regions::{KnownGateways, RegionSource};
 use crate::system::clock::Clock;
 use crate::token::rejections::Rejections;
 
@@ -65,4 +66,25 @@ pub struct Shared {
     pub clock: Clock,
     /// The export of spans.
     pub spans: Spans,
+}
+
+impl RegionSource for Shared {
+    fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    fn customers(&self) -> Vec<KnownGateways> {
+        let published = self.published.load();
+        let live = &published.live;
+        let customers = live.credentials.iter().map(|credential| {
+            let known = live.gateways.iter();
+            let known = known.filter(|it| it.cloud.is_none_or(|cloud| cloud == credential.cloud));
+            KnownGateways {
+                customer: credential.customer_id.clone(),
+                api: credential.api.url.clone(),
+                others: known.map(|it| it.url.clone()).collect(),
+            }
+        });
+        customers.collect()
+    }
 }

@@ -286,3 +286,38 @@ async fn damaged_record_is_counted_and_never_used() {
     let count = text.lines().find_map(|line| line.strip_prefix(series));
     assert!(count.unwrap().parse::<u32>().unwrap() > 0);
 }
+
+#[tokio::test]
+async fn region_that_one_replica_learnt_is_used_by_another() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let eu = Upstream::responding(OK).await;
+    let location = format!("{}/accessSecurity/x", eu.url());
+    let moved = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+    );
+    let api = Upstream::scripted_by_request(move |_, _| moved.clone().into()).await;
+    let eu_url = eu.url();
+    let blocks = format!(
+        "[[route]]\nprefix = '/region/eu'\nupstream = '{eu_url}'\n{}",
+        table(&server)
+    );
+    let start = || Gateway::in_front_of(&api).with(&blocks).start();
+    let first = start().await;
+    assert_eq!(status_of(&first, "/accessSecurity/x").await, 200);
+    api.request().await;
+    let regions = async |gateway: &Gateway| gateway.admin(get("/regions")).await.text();
+    // The region is in use a moment before it is in the store.
+    let end = Instant::now() + Duration::from_secs(10);
+    let second = loop {
+        let second = start().await;
+        sleep(Duration::from_millis(200)).await;
+        if regions(&second).await.contains(&eu_url) {
+            break second;
+        }
+        assert!(Instant::now() < end);
+    };
+    assert_eq!(status_of(&second, "/accessSecurity/y").await, 200);
+    api.assert_no_more_requests().await;
+}

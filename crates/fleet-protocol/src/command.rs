@@ -99,6 +99,8 @@ pub enum Fact {
     Site(Name),
     /// A request for activation of a customer's frozen site.
     Activation(Name),
+    /// The sealed redirects of a customer to other regions.
+    Regions(Name),
     /// The sealed description of a replica.
     Member(Replica),
 }

@@ -365,6 +365,7 @@ impl Fact {
             Self::Token(identity) => keys.key(format_args!("t:{identity}")),
             Self::Site(customer) => keys.key(format_args!("x:{customer}")),
             Self::Activation(customer) => keys.key(format_args!("a:{customer}")),
+            Self::Regions(customer) => keys.key(format_args!("reg:{customer}")),
             Self::Member(replica) => keys.key(format_args!("rep:{replica}")),
         }
     }

@@ -245,7 +245,7 @@ impl<'a> SendContext<'a> {
             to = %relocation.to,
             "customer data in another region; requests sent there for an hour"
         );
-        self.shared.regions.insert(relocation);
+        self.shared.regions.learn(relocation);
     }
 
     /// Returns the original target after a 404 under an unconfirmed relocation, which was derived

@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
             let result = login_result(name(secret), result);
             Step::Other(Command::Finish(Finish { identity: name(7), lock, result }))
         }),
-        1 => (0..4_u8, any::<bool>()).prop_map(|(kind, write)| Step::Other(fact(kind, write))),
+        1 => (0..5_u8, any::<bool>()).prop_map(|(kind, write)| Step::Other(fact(kind, write))),
         1 => Just(Step::Flush),
     ]
 }
@@ -170,6 +170,7 @@ fn fact(kind: u8, write: bool) -> Command {
         0 => Fact::Token(name(7)),
         1 => Fact::Site(name(8)),
         2 => Fact::Activation(name(8)),
+        3 => Fact::Regions(name(8)),
         _ => Fact::Member(Replica(1)),
     };
     match (write, kind) {
