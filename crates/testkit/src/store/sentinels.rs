@@ -43,9 +43,11 @@ impl SentinelSetup {
         ];
         let file = folder.path().join("sentinel.conf");
         let name = Self::MASTER;
+        // A failover without a usable replica is tried again after twice the failover timeout.
         let settings = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
-             sentinel down-after-milliseconds {name} 1000\n",
+             sentinel down-after-milliseconds {name} 1000\n\
+             sentinel failover-timeout {name} 1000\n",
             folder.path().display()
         );
         fs::write(&file, settings).unwrap();
