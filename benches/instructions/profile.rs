@@ -1,4 +1,4 @@
-//! What a profile of callgrind counts.
+//! Counts in a profile of callgrind.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ const ALLOCATIONS: [&str; 7] = [
 /// A read of a clock.
 const CLOCK_READ: &str = "clock_gettime";
 
-/// What a thread did during a profile, or did on average per request.
+/// Counts of a thread during a profile, or their average per request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Counts {
     pub(crate) instructions: u64,

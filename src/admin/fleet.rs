@@ -37,7 +37,7 @@ struct FleetDocument<'a> {
     store: Option<String>,
     /// Fingerprint of `fleet.key`.
     key: String,
-    /// What replicas should have in common but do not.
+    /// Properties that replicas should have in common but do not.
     differ: Vec<&'static str>,
     /// `None` without the store.
     replicas: Option<Vec<ReplicaView>>,

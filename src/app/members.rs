@@ -1,4 +1,4 @@
-//! What this replica announces to the others of its fleet.
+//! The description of this replica for the others of its fleet.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What replicas share of one customer's site. Each fact saves requests; none is needed.
+//! Facts about one customer's site that replicas share. Each saves requests; none is needed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -35,7 +35,7 @@ const MAX_CALLERS: usize = 4096;
 /// Maximum time to open a connection to the store.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the fleet's settings are taken from.
+/// The configuration that the fleet's settings are taken from.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     /// The store, as at start.

@@ -50,7 +50,7 @@ pub struct Store {
     pub keys: Keys,
 }
 
-/// What a reload may change.
+/// The settings that a reload may change.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub store: Store,

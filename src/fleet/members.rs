@@ -32,7 +32,7 @@ const MAX_RECORDS: usize = 200;
 /// Length of a record of usual size.
 const USUAL_LENGTH: usize = 512;
 
-/// What a replica announces.
+/// The description of a replica for the others.
 #[derive(Clone, Debug)]
 pub struct Description {
     /// The name for people (`fleet.replica`, else that of the pod or host).

@@ -27,7 +27,7 @@ use crate::config::HostPort;
 const MAX_PUSHES: usize = 16;
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
-/// What responds at a port.
+/// The kind of server at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A store without TLS.

@@ -29,7 +29,7 @@ pub struct Target {
     pub timeout: Duration,
 }
 
-/// What TLS to a store uses.
+/// The configuration of TLS to a store.
 #[derive(Clone)]
 pub struct TlsFiles {
     /// The roots of `[upstream]`.
@@ -43,7 +43,7 @@ impl fmt::Debug for TlsFiles {
     }
 }
 
-/// What a connection presents and trusts.
+/// The client certificate and the trusted roots of a connection.
 pub struct Access {
     pub tls: Option<Arc<ClientConfig>>,
     pub password: Option<SecretString>,

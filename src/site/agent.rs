@@ -36,7 +36,7 @@ pub struct Agent<A> {
     api: A,
     clock: Clock,
     token_timeout: Duration,
-    /// What other replicas know of the site.
+    /// Facts about the site that replicas share.
     facts: Option<Box<SiteFacts>>,
     last_activation: Option<Instant>,
     /// The last response was a 401.

@@ -31,7 +31,7 @@ pub struct Published {
     /// [`Live::gateways`] with their origins.
     pub(super) gateways: Vec<(Option<Cloud>, ResolvedUrl)>,
     origins: Origins,
-    /// What replicas share, if they share a store.
+    /// The fleet, if replicas share a store.
     pub(super) fleet: Option<Arc<Fleet>>,
     /// Time of creation, shortly before publication.
     pub loaded_at: Instant,
@@ -153,7 +153,7 @@ impl Published {
         })
     }
 
-    /// Returns what replicas share, if they share a store.
+    /// Returns the fleet, if replicas share a store.
     pub fn fleet(&self) -> Option<&Arc<Fleet>> {
         self.fleet.as_ref()
     }

@@ -58,7 +58,7 @@ pub struct Shared {
     pub regions: Regions,
     /// The scopes in which Citrix requested a wait.
     pub gates: Arc<Gates>,
-    /// What replicas share, if they share a store.
+    /// The fleet, if replicas share a store.
     pub fleet: Option<Arc<Fleet>>,
     /// State of the gateway's own token endpoints.
     pub login_endpoints: LoginEndpoints,

@@ -1,4 +1,4 @@
-//! What replicas know of each other (`GET /fleet`), and the metrics of a fleet.
+//! The list of replicas (`GET /fleet`), and the metrics of a fleet.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! HTTP/1.1 as a client writes and reads it (RFC 9112), on byte slices.
 //!
-//! What two implementations may read in two ways is rejected, even where RFC 9112 permits a
+//! Input that two implementations may read in two ways is rejected, even where RFC 9112 permits a
 //! recipient to repair it: lines that end without CR LF, folded lines, white space before a colon,
 //! both framing fields, other transfer codings, other versions.
 

@@ -13,6 +13,7 @@ use citrix_auth_proxy::upstream::http1::Connection;
 use citrix_wire::response_framing;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
+use http_body_util::Empty;
 use hyper::client::conn::http1::Builder;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
@@ -153,7 +154,7 @@ fn read_hypers(peer: Peer, method: &str) -> Reading {
         let mut ended = false;
         {
             let exchange = async {
-                let sent = sender.send_request(request(method, NoBody));
+                let sent = sender.send_request(request(method, Empty::<Bytes>::new()));
                 let Ok(response) = sent.await else {
                     return reading.end = End::Error;
                 };
@@ -182,25 +183,6 @@ fn read_hypers(peer: Peer, method: &str) -> Reading {
 fn request<B>(method: &str, body: B) -> Request<B> {
     let request = Request::builder().method(method).uri("/");
     request.body(body).expect("a valid request")
-}
-
-/// The absent body of a request.
-struct NoBody;
-
-impl Body for NoBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
-    }
 }
 
 /// An upstream that reads everything and sends bytes after the beginning of the request.

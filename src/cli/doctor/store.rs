@@ -30,7 +30,7 @@ const STEPS: [CheckKind; 10] = [
     CheckKind::Replicas,
 ];
 
-/// What the steps need besides a connection.
+/// Inputs of the steps besides a connection.
 pub(super) struct Examination<'a> {
     pub(super) source: Source<'a>,
     pub(super) credentials: &'a [Arc<Credential>],

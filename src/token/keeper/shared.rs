@@ -127,7 +127,7 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Returns the time after which a login with so many secrets has ended.
+    /// Returns the time after which a login that tries this number of secrets has ended.
     fn lock_lifetime(&self, secrets: u32) -> Duration {
         self.settings.request_timeout * secrets + LOCK_MARGIN
     }

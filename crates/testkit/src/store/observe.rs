@@ -1,4 +1,4 @@
-//! What a store has seen and holds.
+//! The commands that a store received, and its data.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Write};

@@ -12,7 +12,7 @@ use crate::fleet::{Address, StoreError};
 
 /// Lifetime of the key in milliseconds.
 const LIFETIME: &str = "10000";
-/// What the connection needs besides [`COMMANDS`].
+/// Commands that the connection needs besides [`COMMANDS`].
 const OF_CONNECTION: [&str; 4] = ["script|load", "eval", "evalsha", "subscribe"];
 
 /// Returns the words that try a command of a script.

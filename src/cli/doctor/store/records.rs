@@ -15,7 +15,7 @@ use crate::fleet::{Address, StoreError};
 /// Maximum number of replicas that are named.
 const MAX_NAMED: usize = 5;
 
-/// What the store contains.
+/// The records in the store.
 struct Found {
     /// Of the replicas that are alive.
     records: Vec<Record>,
