@@ -69,15 +69,8 @@ impl Stored {
 
     /// Returns `true` if this is `other`, or a later redirect to the same base.
     fn covers(&self, other: &Self) -> bool {
-        let key = |it: &Self| {
-            (
-                it.from.clone(),
-                it.prefix.clone(),
-                it.to.clone(),
-                it.base.clone(),
-            )
-        };
-        key(self) == key(other) && other.until <= self.until.saturating_add(SLACK_MS)
+        let [here, there] = [self, other].map(|it| [&it.from, &it.prefix, &it.to, &it.base]);
+        here == there && other.until <= self.until.saturating_add(SLACK_MS)
     }
 }
 
