@@ -8,6 +8,7 @@ use citrix_auth_proxy::fleet::{Address, Target};
 use fleet_protocol::command::{KeyFingerprint, QueueLimit};
 use fleet_protocol::machine::{PermitId, Settings};
 use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
+use testkit::ports::reserve;
 use testkit::store::{Network, SentinelSetup, StoreProxy, StoreServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -375,8 +376,9 @@ async fn sentinel_that_names_a_lost_primary_does_not_hide_the_others() {
         return;
     };
     let proxy = StoreProxy::start(server.socket()).await;
+    let [lost] = reserve();
     let ports = [
-        sentinel_naming(free_port().await).await,
+        sentinel_naming(lost).await,
         sentinel_naming(proxy.port()).await,
     ];
     let route = Route::Sentinels {
@@ -386,12 +388,6 @@ async fn sentinel_that_names_a_lost_primary_does_not_hide_the_others() {
     };
     let mut member = Member::at(route, 1, TARGET, LEASE);
     member.state(State::Joined).await;
-}
-
-/// Returns a port that refuses connections.
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Returns two replicas that sentinels lead to a primary.

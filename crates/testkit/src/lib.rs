@@ -12,6 +12,7 @@ pub mod firewall;
 pub mod http2;
 pub mod path_table;
 pub mod pki;
+pub mod ports;
 pub mod servers;
 pub mod store;
 pub mod token_endpoint;

@@ -12,7 +12,6 @@ pub use sentinels::SentinelSetup;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -22,9 +21,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pki::{TestCa, TestCertificate};
+use crate::ports::reserve;
 
-/// Attempts to start a server at a port that another process took meanwhile.
-const PORT_ATTEMPTS: usize = 5;
 const POLL: Duration = Duration::from_millis(5);
 
 /// A server without persistence on a Unix socket, ended on drop.
@@ -48,41 +46,34 @@ impl StoreServer {
     pub fn with(arguments: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let arguments = arguments.iter().map(|&argument| argument.to_owned());
-        let server = Self::launch(folder, arguments.collect(), None)?;
-        Some(server.expect("a server starts on a socket"))
+        Self::launch(folder, arguments.collect(), None)
     }
 
     /// Starts a server that also accepts TLS on a loopback port, and requests client certificates
     /// that `ca` issued.
     pub fn with_tls(ca: &TestCa, own: &TestCertificate) -> Option<Self> {
-        for _ in 0..PORT_ATTEMPTS {
-            let folder = tempfile::tempdir().unwrap();
-            let file = |name: &str, text: &str| {
-                let path = folder.path().join(name);
-                std::fs::write(&path, text).unwrap();
-                path.display().to_string()
-            };
-            let [port] = free_ports();
-            let arguments = [
-                ("--tls-port", port.to_string()),
-                ("--bind", "127.0.0.1".to_owned()),
-                ("--tls-cert-file", file("tls.crt", &own.certificate)),
-                ("--tls-key-file", file("tls.key", &own.key)),
-                ("--tls-ca-cert-file", file("ca.pem", &ca.pem())),
-                ("--tls-auth-clients", "optional".to_owned()),
-            ];
-            let arguments = arguments.map(|(name, value)| [name.to_owned(), value]);
-            let server = Self::launch(folder, arguments.concat(), Some(port))?;
-            if server.is_some() {
-                return server;
-            }
-        }
-        panic!("no port for a server");
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let [port] = reserve();
+        let arguments = [
+            ("--tls-port", port.to_string()),
+            ("--bind", "127.0.0.1".to_owned()),
+            ("--tls-cert-file", file("tls.crt", &own.certificate)),
+            ("--tls-key-file", file("tls.key", &own.key)),
+            ("--tls-ca-cert-file", file("ca.pem", &ca.pem())),
+            ("--tls-auth-clients", "optional".to_owned()),
+        ];
+        let arguments = arguments.map(|(name, value)| [name.to_owned(), value]);
+        Self::launch(folder, arguments.concat(), Some(port))
     }
 
     /// Starts two nodes of a cluster, of which only the second one holds slots.
     pub fn cluster() -> Option<[Self; 2]> {
-        let [first, second, first_bus, second_bus] = free_ports();
+        let [first, second, first_bus, second_bus] = reserve();
         let node = |port: u16, bus: u16| {
             let (port, bus) = (port.to_string(), bus.to_string());
             let own = [
@@ -105,12 +96,11 @@ impl StoreServer {
         Some(nodes)
     }
 
-    /// Returns `Some(None)` if the server ended at once.
     fn launch(
         folder: tempfile::TempDir,
         arguments: Vec<String>,
         tls_port: Option<u16>,
-    ) -> Option<Option<Self>> {
+    ) -> Option<Self> {
         let program = program()?;
         let process = spawn(&program, &folder, &arguments);
         let mut server = Self {
@@ -120,19 +110,21 @@ impl StoreServer {
             arguments,
             tls_port,
         };
-        Some(server.await_start().then_some(server))
+        server.await_start();
+        Some(server)
     }
 
-    /// Waits until the server listens, some milliseconds after it has started. Returns `false` if
-    /// it ends.
-    fn await_start(&mut self) -> bool {
+    /// Waits until the server listens, some milliseconds after it has started.
+    fn await_start(&mut self) {
         while UnixStream::connect(self.socket()).is_err() {
-            if self.process.try_wait().unwrap().is_some() {
-                return false;
-            }
+            let ended = self.process.try_wait().unwrap();
+            assert_eq!(ended, None, "{}", self.log());
             sleep(POLL);
         }
-        true
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     /// Returns the path of its socket.
@@ -178,7 +170,7 @@ impl StoreServer {
     /// Starts it again after [`StoreServer::kill`], without data, at the same socket and port.
     pub fn restart(&mut self) {
         self.process = spawn(&self.program, &self.folder, &self.arguments);
-        assert!(self.await_start(), "a server starts again");
+        self.await_start();
     }
 }
 
@@ -197,12 +189,6 @@ fn spawn(program: &PathBuf, folder: &tempfile::TempDir, arguments: &[String]) ->
     command.args(["--rdbcompression", "no", "--dir"]);
     command.arg(folder.path()).arg("--unixsocket").arg(socket);
     command.args(arguments).stdout(log).spawn().unwrap()
-}
-
-/// Returns ports that were free a moment ago: the servers do not report one that they choose.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    sockets.map(|socket| socket.local_addr().unwrap().port())
 }
 
 fn program() -> Option<PathBuf> {

@@ -1,13 +1,13 @@
 //! A scripted upstream: the test determines every byte of its responses.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 
+use crate::ports::reserve;
 use crate::wire::{Message, Wire, within_timeout};
 
 /// A small response.
@@ -20,8 +20,6 @@ pub struct Upstream {
     connections: Arc<AtomicUsize>,
     requests: Mutex<mpsc::UnboundedReceiver<Message>>,
     wires: Mutex<mpsc::UnboundedReceiver<Wire>>,
-    /// Bound but not listening: reserves the port while connections to it are refused.
-    _reserved_port: Option<Socket>,
 }
 
 impl Upstream {
@@ -100,23 +98,17 @@ impl Upstream {
             connections,
             requests: Mutex::new(requests),
             wires,
-            _reserved_port: None,
         }
     }
 
     /// Reserves an address at which connections are refused.
     pub fn refusing() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket
-            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-            .unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let [port] = reserve();
         Self {
-            address,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
             connections: Arc::default(),
             requests: Mutex::new(mpsc::unbounded_channel().1),
             wires: Mutex::new(mpsc::unbounded_channel().1),
-            _reserved_port: Some(socket),
         }
     }
 

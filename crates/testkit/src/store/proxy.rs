@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::resp::{frame_len, is_message};
+use crate::ports::reserve;
 
 /// The state of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +48,8 @@ pub struct StoreProxy {
 impl StoreProxy {
     /// Starts a proxy to a socket.
     pub async fn start(target: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let [port] = reserve();
+        let listener = listen(port).await;
         let network = watch::Sender::new(Network::Up);
         let accepted = Arc::new(AtomicUsize::new(0));
         let connections = Connections {
@@ -107,8 +108,7 @@ impl Connections {
             if refuses {
                 listener = None;
             } else if listener.is_none() {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                listener = Some(TcpListener::bind(address).await.unwrap());
+                listener = Some(listen(port).await);
             }
             tokio::select! {
                 Ok((socket, _)) = accept(listener.as_ref()) => {
@@ -122,6 +122,11 @@ impl Connections {
             }
         }
     }
+}
+
+async fn listen(port: u16) -> TcpListener {
+    let address = (Ipv4Addr::LOCALHOST, port);
+    TcpListener::bind(address).await.unwrap()
 }
 
 async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {

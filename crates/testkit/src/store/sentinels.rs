@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::observe::calls_at;
-use super::{first_line, free_ports, program};
+use super::{first_line, program};
+use crate::ports::reserve;
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -36,7 +37,7 @@ impl SentinelSetup {
     pub fn start() -> Option<Self> {
         let server = program()?;
         let folder = tempfile::tempdir().unwrap();
-        let [primary, replica, port] = free_ports();
+        let [primary, replica, port] = reserve();
         let servers = [
             spawn(&server, folder.path(), primary, None),
             spawn(&server, folder.path(), replica, Some(primary)),
