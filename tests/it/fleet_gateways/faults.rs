@@ -15,17 +15,26 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Option<Self> {
-        let rig = Self::with(Network::Up).await?;
+        Self::joined(TIMES).await
+    }
+
+    /// Starts replicas with times that a busy machine keeps as well.
+    async fn with_long_times() -> Option<Self> {
+        Self::joined("lease = '10s'\ntimeout = '1500ms'").await
+    }
+
+    async fn joined(times: &str) -> Option<Self> {
+        let rig = Self::with(Network::Up, times).await?;
         rig.fleet.await_state("joined").await;
         rig.gated.each_served(1).await;
         Some(rig)
     }
 
-    async fn with(network: Network) -> Option<Self> {
+    async fn with(network: Network, times: &str) -> Option<Self> {
         let server = StoreServer::start()?;
         let proxy = StoreProxy::start(server.socket()).await;
         proxy.set(network);
-        let fleet = Fleet::start(3, &proxy.url(), TIMES).await;
+        let fleet = Fleet::start(3, &proxy.url(), times).await;
         let gated = fleet.load(3, GATED);
         let ungated = fleet.load(1, UNGATED);
         Some(Self {
@@ -68,7 +77,7 @@ impl Rig {
 
 #[tokio::test]
 async fn store_that_is_refused_at_the_start_fails_no_request() {
-    let Some(rig) = Rig::with(Network::Refused).await else {
+    let Some(rig) = Rig::with(Network::Refused, TIMES).await else {
         return;
     };
     rig.serves_alone().await;
@@ -89,7 +98,7 @@ async fn killed_store_that_returns_empty_fails_no_request() {
 
 #[tokio::test]
 async fn store_that_is_killed_for_less_than_a_lease_stays_exact() {
-    let Some(mut rig) = Rig::start().await else {
+    let Some(mut rig) = Rig::with_long_times().await else {
         return;
     };
     rig.server.kill();
@@ -114,7 +123,7 @@ async fn stopped_store_fails_no_request() {
 
 #[tokio::test]
 async fn slow_store_that_is_faster_than_the_timeout_stays_exact() {
-    let Some(rig) = Rig::start().await else {
+    let Some(rig) = Rig::with_long_times().await else {
         return;
     };
     rig.proxy.set(Network::Slow(Duration::from_millis(50)));
