@@ -49,6 +49,14 @@ impl StoreServer {
         Self::launch(folder, arguments.collect(), None)
     }
 
+    /// Starts a server that accepts `DEBUG`, as all before Redis 7.0 do.
+    pub fn with_debug() -> Option<Self> {
+        let version = Command::new(program()?).arg("--version").output().unwrap();
+        let is_old = String::from_utf8_lossy(&version.stdout).contains("v=6.");
+        let permits: &[&str] = &["--enable-debug-command", "local"];
+        Self::with(if is_old { &[] } else { permits })
+    }
+
     /// Starts a server that also accepts TLS on a loopback port, and requests client certificates
     /// that `ca` issued.
     pub fn with_tls(ca: &TestCa, own: &TestCertificate) -> Option<Self> {

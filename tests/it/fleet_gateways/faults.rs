@@ -31,7 +31,7 @@ impl Rig {
     }
 
     async fn with(network: Network, times: &str) -> Option<Self> {
-        let server = StoreServer::start()?;
+        let server = StoreServer::with_debug()?;
         let proxy = StoreProxy::start(server.socket()).await;
         proxy.set(network);
         let fleet = Fleet::start(3, &proxy.url(), times).await;
@@ -177,14 +177,43 @@ async fn store_that_is_flushed_under_load_stays_exact() {
         return;
     };
     for command in ["FLUSHALL", "SCRIPT FLUSH", "DEBUG RELOAD", "FLUSHALL"] {
-        let reply = rig.server.run(command);
-        assert!(reply == "+OK" || command == "DEBUG RELOAD", "{reply}");
+        assert_eq!(rig.server.run(command), "+OK", "{command}");
         rig.gated.each_served(1).await;
     }
     rig.becomes_exact().await;
     let monitor = rig.fleet.monitor();
     assert_eq!((monitor.concurrency_peak, monitor.rate_limited), (1, 0));
     rig.end().await;
+}
+
+#[tokio::test]
+async fn store_that_reads_its_data_again_grants_nothing_twice_and_loses_no_token() {
+    let Some(rig) = Rig::with_long_times().await else {
+        return;
+    };
+    for _ in 0..10 {
+        assert_eq!(rig.server.run("DEBUG RELOAD"), "+OK");
+        rig.gated.each_served(1).await;
+    }
+    rig.fleet.await_state("joined").await;
+    let monitor = rig.fleet.monitor();
+    assert_eq!((monitor.concurrency_peak, monitor.rate_limited), (1, 0));
+    assert_eq!(rig.fleet.cloud.emulator.stats().token_requests, 1);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn store_that_evicts_keys_fails_no_request() {
+    const EVICT: &str = "EVAL \"local key = redis.call('RANDOMKEY') \
+                         return key and redis.call('DEL', key) or 0\" 0";
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    for _ in 0..50 {
+        assert!(rig.server.run(EVICT).starts_with(':'));
+        rig.ungated.each_served(1).await;
+    }
+    rig.ends_exact().await;
 }
 
 #[tokio::test]
