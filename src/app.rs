@@ -50,7 +50,6 @@ use crate::tls::TlsError;
 use crate::token::rejections::Rejections;
 use crate::upstream::control_plane::SharedControlClient;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::origin::InvalidServerName;
 use crate::upstream::tls::UpstreamTls;
 use control::Control;
 use members::Announcement;
@@ -77,9 +76,6 @@ pub enum StartError {
     /// Certificate, key or root files that cannot be used.
     #[error("{}", ConfigProblem::lines(.0))]
     Config(Vec<ConfigProblem>),
-    /// An upstream host that no certificate can name.
-    #[error(transparent)]
-    Upstream(#[from] InvalidServerName),
     /// The gateway's own token endpoints.
     #[error(transparent)]
     Logins(#[from] LoginEndpointsError),
@@ -99,14 +95,6 @@ pub struct NewConfig {
     pub config: Config,
     /// Its TLS configuration for upstreams, with the roots read at the same time.
     pub tls: UpstreamTls,
-}
-
-/// Reasons why a valid configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// An upstream host that no certificate can name.
-    #[error(transparent)]
-    Upstream(#[from] InvalidServerName),
 }
 
 pub struct App {
@@ -202,7 +190,7 @@ impl App {
         let mut control = Control::new(&metrics, client.clone(), files.clone(), clock)?;
         control.share_logins(handle.clone());
         let audit = audit_log(log.as_ref());
-        let published = Published::initial(live, &dial_config, handle)?;
+        let published = Published::initial(live, &dial_config, handle);
         let shared = shared(&boot, published, &dial_config, metrics, audit, clock)?;
         let shared = Arc::new(shared);
         shared
@@ -242,11 +230,8 @@ impl App {
     }
 
     /// Applies the settings of another configuration that may change at run time. Requests in
-    /// flight keep the previous one.
-    ///
-    /// # Errors
-    /// When the configuration cannot be used. The previous one stays in force.
-    pub fn reload(&mut self, new: NewConfig) -> Result<Changes, ReloadError> {
+    /// flight keep the previous one. It cannot fail halfway: all checks are those of [`NewConfig`].
+    pub fn reload(&mut self, new: NewConfig) -> Changes {
         let NewConfig { config, tls } = new;
         let [at_start, now] = &self.fingerprints;
         let changes = Changes::between(at_start, now, &config.fingerprint);
@@ -266,7 +251,7 @@ impl App {
             .shared
             .published
             .load()
-            .successor(config.live, &dial_config)?;
+            .successor(config.live, &dial_config);
         self.client
             .replace(control::client(&published.live, &dial_config));
         // Before requests wait for the first token of a new customer.
@@ -297,7 +282,7 @@ impl App {
         }
         self.announcement.reloaded(&config.fingerprint);
         self.fingerprints[1] = config.fingerprint;
-        Ok(changes)
+        changes
     }
 
     /// Returns the configured log level.

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
+use rustls::pki_types::ServerName;
 
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::{AuthorizationScheme, services};
+use citrix_wire::host;
 
 /// The treatment of requests below one path prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +106,7 @@ impl RouteSettings {
     }
 }
 
-/// The base URL of an upstream.
+/// The base URL of an upstream, whose host a certificate can name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
     /// `https`, or `http` for a loopback host.
@@ -113,6 +115,10 @@ pub struct UpstreamUrl {
     pub authority: Authority,
     /// The path to prepend, without a trailing slash; often empty.
     pub base_path: String,
+    /// The value of `Host`.
+    host: HeaderValue,
+    /// The name in the certificate; `None` without TLS.
+    server_name: Option<ServerName<'static>>,
 }
 
 impl fmt::Display for UpstreamUrl {
@@ -122,6 +128,40 @@ impl fmt::Display for UpstreamUrl {
 }
 
 impl UpstreamUrl {
+    /// Returns a URL; `None` if no certificate can name its host.
+    pub fn new(scheme: Scheme, authority: Authority, base_path: String) -> Option<Self> {
+        let server_name = match host::strip_brackets(authority.host()).to_owned() {
+            host if scheme == Scheme::HTTPS => Some(ServerName::try_from(host).ok()?),
+            _ => None,
+        };
+        Some(Self {
+            host: HeaderValue::from_str(authority.as_str()).ok()?,
+            scheme,
+            authority,
+            base_path,
+            server_name,
+        })
+    }
+
+    /// Returns another path at the same origin.
+    #[must_use]
+    pub fn with_path(&self, base_path: String) -> Self {
+        Self {
+            base_path,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the value of `Host`.
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// Returns the name in the certificate; `None` without TLS.
+    pub fn server_name(&self) -> Option<&ServerName<'static>> {
+        self.server_name.as_ref()
+    }
+
     /// Returns the port to connect to.
     pub fn port(&self) -> u16 {
         self.authority

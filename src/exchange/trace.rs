@@ -22,7 +22,7 @@ impl Exchange {
     pub fn begin_attempt(&mut self, to: &Origin, head: &mut RequestHead) {
         if let Some((_, recording)) = &mut self.recording {
             let RequestHead { target, fields, .. } = head;
-            recording.begin_attempt((&to.scheme, &to.authority), target, fields);
+            recording.begin_attempt((&to.url.scheme, &to.url.authority), target, fields);
         }
     }
 

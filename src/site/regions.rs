@@ -199,11 +199,7 @@ impl Regions {
 }
 
 fn url(origin: &Origin, base_path: &str) -> UpstreamUrl {
-    UpstreamUrl {
-        scheme: origin.scheme.clone(),
-        authority: origin.authority.clone(),
-        base_path: base_path.to_owned(),
-    }
+    origin.url.with_path(base_path.to_owned())
 }
 
 /// Returns both paths without their common suffix of whole segments. The first `fixed` bytes of
@@ -231,12 +227,9 @@ mod tests {
     const ACME: HeaderValue = HeaderValue::from_static("acme");
 
     fn origin(host: &'static str) -> Origin {
-        let url = UpstreamUrl {
-            scheme: Scheme::HTTPS,
-            authority: Authority::from_static(host),
-            base_path: String::new(),
-        };
-        Origin::new(0, &url, &crate::upstream::dial::DialConfig::unreachable()).unwrap()
+        let authority = Authority::from_static(host);
+        let url = UpstreamUrl::new(Scheme::HTTPS, authority, String::new()).unwrap();
+        Origin::new(0, &url, &crate::upstream::dial::DialConfig::unreachable())
     }
 
     fn relocation(old: &str, new: &str) -> Option<Relocation> {

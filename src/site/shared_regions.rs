@@ -85,10 +85,7 @@ impl KnownGateways {
             && (path.is_empty() || PathAndQuery::try_from(path).is_ok_and(|it| it.path() == path));
         let mut known = std::iter::once(&self.api).chain(&self.others);
         let known = known.find(|known| is_path && origin(known) == named)?;
-        Some(UpstreamUrl {
-            base_path: path.to_owned(),
-            ..known.clone()
-        })
+        Some(known.with_path(path.to_owned()))
     }
 
     /// Returns a relocation of the store; `None` if it expired or names an unknown gateway.

@@ -146,14 +146,14 @@ impl Customer {
                 Some(LinkRoute {
                     prefix: &route.config.prefix,
                     strip_prefix: route.config.strip_prefix,
-                    upstream: to.origin.authority.as_str(),
+                    upstream: to.origin.url.authority.as_str(),
                     base_path: &to.base_path,
                 })
             });
             // The gateway of a region serves the same resources as the worldwide one.
             let gateways = self.cloud.gateways().iter();
             let gateways = gateways.filter(|&&it| it == self.cloud || it == Cloud::Commercial);
-            let api = self.api.origin.authority.as_str();
+            let api = self.api.origin.url.authority.as_str();
             let aliases = gateways.map(|it| (split_url(it.api_url()).0, api));
             Rc::new(LinkMap::new(routes.chain(replaced), aliases))
         });
@@ -172,7 +172,7 @@ impl Customer {
             routes
                 .iter()
                 .filter_map(|route| self.destination(route))
-                .any(|to| to.origin.authority.as_str() == host)
+                .any(|to| to.origin.url.authority.as_str() == host)
         };
         services::built_in_prefixes(self.cloud, [])
             .into_iter()

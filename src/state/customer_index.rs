@@ -74,7 +74,7 @@ mod tests {
             .unwrap();
         }
         let config = config::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
-        let published = Published::initial(config.live, &DialConfig::unreachable(), None).unwrap();
+        let published = Published::initial(config.live, &DialConfig::unreachable(), None);
         Snapshot::new(
             Arc::new(published),
             Metrics::new(1).unwrap().worker(0),

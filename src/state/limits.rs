@@ -190,8 +190,11 @@ mod tests {
             text += "client_secret = { env = 'S' }\n";
         }
         let config = config::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
-        let published =
-            Arc::new(Published::initial(config.live, &DialConfig::unreachable(), None).unwrap());
+        let published = Arc::new(Published::initial(
+            config.live,
+            &DialConfig::unreachable(),
+            None,
+        ));
         let metrics = Metrics::new(2).unwrap();
         let workers: [Rc<Snapshot>; 2] = [0, 1].map(|worker| {
             Snapshot::new(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::UpstreamUrl;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::origin::{InvalidServerName, Origin};
+use crate::upstream::origin::Origin;
 
 /// The origins of one configuration. An origin of the previous configuration keeps its id, and with
 /// it its pooled connections, as long as it is dialed the same way.
@@ -35,16 +35,16 @@ impl Origins {
         }
     }
 
-    pub(super) fn resolve(&mut self, url: &UpstreamUrl) -> Result<ResolvedUrl, InvalidServerName> {
-        Ok(ResolvedUrl {
-            origin: self.of(url)?,
+    pub(super) fn resolve(&mut self, url: &UpstreamUrl) -> ResolvedUrl {
+        ResolvedUrl {
+            origin: self.of(url),
             base_path: url.base_path.clone(),
-        })
+        }
     }
 
-    pub(super) fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, InvalidServerName> {
+    fn of(&mut self, url: &UpstreamUrl) -> Arc<Origin> {
         if let Some(known) = self.all.iter().find(|origin| origin.matches(url)) {
-            return Ok(Arc::clone(known));
+            return Arc::clone(known);
         }
         let same = |origin: &&Arc<Origin>| {
             origin.matches(url) && origin.dial_config.same_as(&self.dial_config)
@@ -52,13 +52,13 @@ impl Origins {
         let origin = match self.previous.iter().find(same) {
             Some(same) => Arc::clone(same),
             None => {
-                let new = Origin::new(self.next_id, url, &self.dial_config)?;
+                let new = Origin::new(self.next_id, url, &self.dial_config);
                 self.next_id += 1;
                 Arc::new(new)
             }
         };
         self.all.push(Arc::clone(&origin));
-        Ok(origin)
+        origin
     }
 
     /// Releases the origins that this configuration does not use.

@@ -14,7 +14,6 @@ use crate::fleet::Fleet;
 use crate::site::slot::SiteSlot;
 use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::origin::InvalidServerName;
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -72,14 +71,7 @@ pub(super) enum PublishedTarget {
 
 impl Published {
     /// Creates the state at start: no token, no known site.
-    ///
-    /// # Errors
-    /// If the host of an upstream is not a valid TLS server name.
-    pub fn initial(
-        live: Arc<Live>,
-        dial_config: &DialConfig,
-        fleet: Option<Arc<Fleet>>,
-    ) -> Result<Self, InvalidServerName> {
+    pub fn initial(live: Arc<Live>, dial_config: &DialConfig, fleet: Option<Arc<Fleet>>) -> Self {
         Self::new(live, dial_config, fleet, None)
     }
 
@@ -88,14 +80,7 @@ impl Published {
     /// them, the state of callers, and origins with their connections. Each passes only to the same
     /// customer, caller, limit or origin. Regions, gates and rejected tokens are in
     /// [`super::Shared`] and outlive every configuration.
-    ///
-    /// # Errors
-    /// If the host of an upstream is not a valid TLS server name.
-    pub fn successor(
-        &self,
-        live: Arc<Live>,
-        dial_config: &DialConfig,
-    ) -> Result<Self, InvalidServerName> {
+    pub fn successor(&self, live: Arc<Live>, dial_config: &DialConfig) -> Self {
         Self::new(live, dial_config, self.fleet.clone(), Some(self))
     }
 
@@ -116,7 +101,7 @@ impl Published {
         dial_config: &DialConfig,
         fleet: Option<Arc<Fleet>>,
         previous: Option<&Self>,
-    ) -> Result<Self, InvalidServerName> {
+    ) -> Self {
         let mut origins = Origins::new(previous.map(|previous| &previous.origins), dial_config);
         let keys = LimitKeys::of(live.routes.iter().map(|route| &**route));
         let customers = live.credentials.iter().enumerate();
@@ -125,23 +110,23 @@ impl Published {
             let keys = (&keys, fleet.as_deref());
             PublishedCustomer::new(credential, is_default, previous, keys, &mut origins)
         });
-        let customers = customers.collect::<Result<_, _>>()?;
+        let customers = customers.collect();
         let routes = live
             .routes
             .iter()
             .map(|route| PublishedRoute::new(route, &keys, &mut origins));
-        let routes = routes.collect::<Result<_, _>>()?;
+        let routes = routes.collect();
         let gateways = live
             .gateways
             .iter()
-            .map(|gateway| Ok((gateway.cloud, origins.resolve(&gateway.url)?)))
-            .collect::<Result<_, _>>()?;
+            .map(|gateway| (gateway.cloud, origins.resolve(&gateway.url)))
+            .collect();
         origins.drop_previous();
         let callers = live
             .callers
             .iter()
             .map(|caller| PublishedCaller::new(caller, previous));
-        Ok(Self {
+        Self {
             customers,
             callers: callers.collect(),
             routes,
@@ -150,7 +135,7 @@ impl Published {
             fleet,
             live,
             loaded_at: Instant::now(),
-        })
+        }
     }
 
     /// Returns the fleet, if replicas share a store.
@@ -173,7 +158,7 @@ impl PublishedCustomer {
         previous: Option<&Published>,
         (keys, fleet): (&LimitKeys, Option<&Fleet>),
         origins: &mut Origins,
-    ) -> Result<Self, InvalidServerName> {
+    ) -> Self {
         let find = |is_same: &dyn Fn(&Credential) -> bool| {
             let mut customers = previous?.customers.iter();
             customers.find(|customer| is_same(&customer.credential))
@@ -181,7 +166,7 @@ impl PublishedCustomer {
         let same_token = find(&|other| credential.shares_token_with(other));
         let same_site = find(&|other| credential.shares_site_with(other));
         let same_id = find(&|other| credential.customer_id == other.customer_id);
-        Ok(Self {
+        Self {
             credential: Arc::clone(credential),
             is_default,
             token: same_token.map_or_else(
@@ -191,14 +176,14 @@ impl PublishedCustomer {
             site: same_site
                 .map(|customer| Arc::clone(&customer.site))
                 .unwrap_or_default(),
-            api: origins.resolve(&credential.api.url)?,
+            api: origins.resolve(&credential.api.url),
             limits: CustomerLimits::new(
                 keys,
                 credential.customer(),
                 fleet,
                 same_id.map(|customer| &customer.limits),
             ),
-        })
+        }
     }
 }
 
@@ -219,28 +204,24 @@ impl PublishedCaller {
 }
 
 impl PublishedRoute {
-    fn new(
-        route: &Arc<RouteSettings>,
-        keys: &LimitKeys,
-        origins: &mut Origins,
-    ) -> Result<Self, InvalidServerName> {
+    fn new(route: &Arc<RouteSettings>, keys: &LimitKeys, origins: &mut Origins) -> Self {
         let target = match &route.target {
             RouteTarget::CustomerApi => PublishedTarget::CustomerApi,
             RouteTarget::ByCloud(urls) => {
                 let resolved = urls
                     .iter()
-                    .map(|(cloud, url)| Ok((*cloud, origins.resolve(url)?)));
-                PublishedTarget::ByCloud(resolved.collect::<Result<_, _>>()?)
+                    .map(|(cloud, url)| (*cloud, origins.resolve(url)));
+                PublishedTarget::ByCloud(resolved.collect())
             }
             RouteTarget::Fixed(endpoint) => {
-                PublishedTarget::Fixed(origins.resolve(&endpoint.url)?, endpoint.authorization)
+                PublishedTarget::Fixed(origins.resolve(&endpoint.url), endpoint.authorization)
             }
         };
-        Ok(Self {
+        Self {
             config: Arc::clone(route),
             target,
             limit: route.limit.as_ref().and_then(|limit| keys.find(limit)),
-        })
+        }
     }
 }
 
@@ -264,10 +245,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn caller_at_another_position_keeps_its_state() {
         let (now, dial_config) = (Instant::now(), DialConfig::unreachable());
-        let first = Published::initial(live(&[("a", 2), ("b", 2)]), &dial_config, None).unwrap();
+        let first = Published::initial(live(&[("a", 2), ("b", 2)]), &dial_config, None);
         let _permit = first.callers[0].state.limits.acquire(now).unwrap();
         let second = first.successor(live(&[("c", 1), ("a", 2)]), &dial_config);
-        let [c, a] = &second.unwrap().callers[..] else {
+        let [c, a] = &second.callers[..] else {
             panic!("two callers");
         };
         let _other = a.state.limits.acquire(now).unwrap();

@@ -86,7 +86,7 @@ impl Destination {
     pub(super) fn new(url: &ResolvedUrl, authorization: AuthorizationScheme) -> Self {
         Self {
             origin: Arc::clone(&url.origin),
-            host: own_copy(&url.origin.host),
+            host: own_copy(url.origin.url.host()),
             base_path: url.base_path.clone(),
             authorization,
         }
@@ -96,7 +96,7 @@ impl Destination {
     pub fn moved_to(&self, origin: &Arc<Origin>) -> Self {
         Self {
             origin: Arc::clone(origin),
-            host: origin.host.clone(),
+            host: origin.url.host().clone(),
             base_path: String::new(),
             authorization: self.authorization,
         }

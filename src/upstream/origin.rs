@@ -3,9 +3,7 @@
 use std::num::ParseIntError;
 
 use citrix_wire::host;
-use http::HeaderValue;
 use http::uri::{Authority, Scheme, Uri};
-use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
 use crate::upstream::dial::{DialConfig, DialTarget};
@@ -15,56 +13,25 @@ use crate::upstream::dial::{DialConfig, DialTarget};
 pub struct Origin {
     /// Its id in the workers' pools, unique also across reloads.
     pub id: u64,
-    /// `https`, or `http` for a loopback address.
-    pub scheme: Scheme,
-    /// The value of `:authority`.
-    pub authority: Authority,
-    /// The value of `Host`.
-    pub host: HeaderValue,
-    /// The port, explicit or the scheme's.
-    pub port: u16,
-    /// The name in the certificate; `None` without TLS.
-    pub server_name: Option<ServerName<'static>>,
+    /// Its URL, without a path.
+    pub url: UpstreamUrl,
     /// TLS and the egress proxy of new connections.
     pub dial_config: DialConfig,
 }
 
-/// An upstream host that no certificate can name.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is not a host name that a certificate can contain")]
-pub struct InvalidServerName(Authority);
-
 impl Origin {
     /// Returns the origin of a URL.
-    ///
-    /// # Errors
-    /// When no certificate can name its host.
-    pub fn new(
-        id: u64,
-        url: &UpstreamUrl,
-        dial_config: &DialConfig,
-    ) -> Result<Self, InvalidServerName> {
-        let bad = || InvalidServerName(url.authority.clone());
-        let server_name = if url.scheme == Scheme::HTTPS {
-            let host = host::strip_brackets(url.authority.host()).to_owned();
-            Some(ServerName::try_from(host).map_err(|_| bad())?)
-        } else {
-            None
-        };
-        Ok(Self {
+    pub fn new(id: u64, url: &UpstreamUrl, dial_config: &DialConfig) -> Self {
+        Self {
             id,
-            scheme: url.scheme.clone(),
-            host: HeaderValue::from_str(url.authority.as_str()).map_err(|_| bad())?,
-            authority: url.authority.clone(),
-            port: url.port(),
-            server_name,
+            url: url.with_path(String::new()),
             dial_config: dial_config.clone(),
-        })
+        }
     }
 
     /// Returns `true` if `url` has this origin.
     pub fn matches(&self, url: &UpstreamUrl) -> bool {
-        self.authority == url.authority && self.scheme == url.scheme
+        self.url.authority == url.authority && self.url.scheme == url.scheme
     }
 
     /// Returns `true` if `uri` has this scheme, host and port, and no userinfo.
@@ -75,22 +42,24 @@ impl Origin {
         else {
             return false;
         };
-        let default = if self.scheme == Scheme::HTTPS {
+        let default = if self.url.scheme == Scheme::HTTPS {
             443
         } else {
             80
         };
-        uri.scheme() == Some(&self.scheme)
-            && authority.host().eq_ignore_ascii_case(self.authority.host())
-            && port(authority).is_ok_and(|port| port.unwrap_or(default) == self.port)
+        uri.scheme() == Some(&self.url.scheme)
+            && authority
+                .host()
+                .eq_ignore_ascii_case(self.url.authority.host())
+            && port(authority).is_ok_and(|port| port.unwrap_or(default) == self.url.port())
     }
 
     /// Returns the target of new connections.
     pub fn dial_target(&self) -> DialTarget<'_> {
         DialTarget {
-            host: host::strip_brackets(self.authority.host()),
-            port: self.port,
-            server_name: self.server_name.as_ref(),
+            host: host::strip_brackets(self.url.authority.host()),
+            port: self.url.port(),
+            server_name: self.url.server_name(),
         }
     }
 }
@@ -110,12 +79,8 @@ mod tests {
 
     fn origin(scheme: Scheme, authority: &'static str) -> Origin {
         let authority = Authority::from_static(authority);
-        let url = UpstreamUrl {
-            scheme,
-            authority,
-            base_path: String::new(),
-        };
-        Origin::new(0, &url, &DialConfig::unreachable()).unwrap()
+        let url = UpstreamUrl::new(scheme, authority, String::new()).unwrap();
+        Origin::new(0, &url, &DialConfig::unreachable())
     }
 
     #[test]

@@ -228,7 +228,7 @@ impl Pool {
         let limit = self.setting(|settings| settings.connect_timeout);
         let (io, http2) = dial(origin.dial_target(), &origin.dial_config, limit).await?;
         if http2 {
-            let mut connection = Http2::open(io, &origin.authority).await?;
+            let mut connection = Http2::open(io, &origin.url.authority).await?;
             let stream = connection.stream();
             self.with(origin.id, |pool| {
                 pool.chose_http1 = false;
@@ -360,12 +360,10 @@ mod tests {
         let env = env.map(|name| (format!("CITRIX_{name}"), "x".to_owned()));
         let config = from_toml("", env).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = UpstreamUrl {
-            scheme: Scheme::HTTP,
-            authority: Authority::try_from(listener.local_addr().unwrap().to_string()).unwrap(),
-            base_path: String::new(),
-        };
-        let origin = Arc::new(Origin::new(0, &url, &DialConfig::unreachable()).unwrap());
+        let authority = listener.local_addr().unwrap().to_string();
+        let authority = Authority::try_from(authority).unwrap();
+        let url = UpstreamUrl::new(Scheme::HTTP, authority, String::new()).unwrap();
+        let origin = Arc::new(Origin::new(0, &url, &DialConfig::unreachable()));
         let test = async {
             for chose_http1 in [false, true] {
                 let pool = Pool::new(Arc::clone(&config.live));

@@ -45,8 +45,8 @@ impl RequestHead {
     /// `Transfer-Encoding`.
     pub(super) fn to_http2(&self, to: &Origin) -> Request<()> {
         let mut parts = uri::Parts::default();
-        parts.scheme = Some(to.scheme.clone());
-        parts.authority = Some(to.authority.clone());
+        parts.scheme = Some(to.url.scheme.clone());
+        parts.authority = Some(to.url.authority.clone());
         parts.path_and_query = Some(self.target.clone());
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();

@@ -199,7 +199,7 @@ impl Gateway {
     pub fn reload(&mut self, toml: &str) -> Changes {
         let config = config::from_toml(toml, self.settings.clone()).unwrap();
         let tls = UpstreamTls::new(&config.live.upstream).unwrap();
-        self.app.reload(NewConfig { config, tls }).unwrap()
+        self.app.reload(NewConfig { config, tls })
     }
 
     pub fn app(&self) -> &App {

@@ -4,7 +4,7 @@ use std::future::pending;
 
 use crate::app::reload::{Candidate, ConfigWatcher};
 use crate::app::{App, NewConfig};
-use crate::config::{Changes, ConfigProblem, join_names};
+use crate::config::{Changes, join_names};
 use crate::observe::metrics::ReloadOutcome;
 
 /// Waits for the next changed configuration; forever without a file to watch.
@@ -30,30 +30,27 @@ pub(super) fn request(app: &App, watch: Option<&ConfigWatcher>) {
 pub(super) fn apply(app: &mut App, candidate: Candidate) {
     let outcome = match candidate {
         Candidate::Valid(new) => take(app, *new),
-        Candidate::Rejected(problems) => Err(problems),
-    };
-    let outcome = outcome.unwrap_or_else(|problems| {
-        for problem in &problems {
-            tracing::error!(%problem, "invalid configuration");
+        Candidate::Rejected(problems) => {
+            for problem in &problems {
+                tracing::error!(%problem, "invalid configuration");
+            }
+            tracing::error!(
+                problems = problems.len(),
+                "configuration not reloaded; the current one stays in effect"
+            );
+            ReloadOutcome::Refused
         }
-        tracing::error!(
-            problems = problems.len(),
-            "configuration not reloaded; the current one stays in effect"
-        );
-        ReloadOutcome::Refused
-    });
+    };
     let shared = app.shared();
     shared.metrics.reloads.ended(outcome, shared.clock.now());
 }
 
-fn take(app: &mut App, new: NewConfig) -> Result<ReloadOutcome, Vec<ConfigProblem>> {
+fn take(app: &mut App, new: NewConfig) -> ReloadOutcome {
     let (warnings, level) = (new.config.warnings.clone(), new.config.boot.log.level);
-    let changes = app
-        .reload(new)
-        .map_err(|error| vec![ConfigProblem::new("upstream", error.to_string())])?;
+    let changes = app.reload(new);
     if changes.unchanged {
         tracing::info!("configuration reloaded; nothing changed");
-        return Ok(ReloadOutcome::Unchanged);
+        return ReloadOutcome::Unchanged;
     }
     // The reload itself is logged at the more verbose of the two levels.
     if level >= app.log_level() {
@@ -64,7 +61,7 @@ fn take(app: &mut App, new: NewConfig) -> Result<ReloadOutcome, Vec<ConfigProble
     }
     log_changes(&changes);
     app.set_log_level(level);
-    Ok(ReloadOutcome::Applied)
+    ReloadOutcome::Applied
 }
 
 fn log_changes(changes: &Changes) {

@@ -114,10 +114,7 @@ fn add_target<'r>(
 }
 
 fn with_path(url: &UpstreamUrl, path: &str) -> UpstreamUrl {
-    UpstreamUrl {
-        base_path: format!("{}{path}", url.base_path),
-        ..url.clone()
-    }
+    url.with_path(format!("{}{path}", url.base_path))
 }
 
 /// Returns the route to a service of an API gateway.

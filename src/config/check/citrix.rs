@@ -1,6 +1,5 @@
 //! The keys of one customer: `[citrix]` or a `[[customer]]` block.
 
-use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 use uuid::Uuid;
 
@@ -102,12 +101,9 @@ fn check_api(citrix: &RawCitrix, cloud: Cloud, report: &mut Report<'_>) -> Upstr
 }
 
 /// Returns the API gateway of a cloud. A test checks that every URL of the table is valid.
+#[expect(clippy::expect_used, reason = "a test checks the table")]
 pub(super) fn api_gateway(cloud: Cloud) -> UpstreamUrl {
-    url::upstream(cloud.api_url()).unwrap_or_else(|_| UpstreamUrl {
-        scheme: Scheme::HTTPS,
-        authority: Authority::from_static("api.cloud.com"),
-        base_path: String::new(),
-    })
+    url::upstream(cloud.api_url()).expect("the table has valid URLs")
 }
 
 fn check_customer_id(

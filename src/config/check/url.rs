@@ -27,11 +27,8 @@ fn base(text: &str, uri: Uri) -> Checked<UpstreamUrl> {
         return Err(invalid(text, "scheme or host is missing"));
     };
     let authority = normalized(&scheme, &authority);
-    Ok(UpstreamUrl {
-        scheme,
-        authority,
-        base_path,
-    })
+    UpstreamUrl::new(scheme, authority, base_path)
+        .ok_or_else(|| invalid(text, "no certificate can name this host"))
 }
 
 /// Parses a URL that may receive tokens and secrets: `https`, or `http` on a loopback host.
@@ -63,7 +60,7 @@ fn absolute(text: &str) -> Checked<Uri> {
         return Err(invalid("user information is not supported"));
     }
     if !is_valid_host(authority.host()) {
-        return Err(invalid("invalid host"));
+        return Err(invalid("no certificate can name this host"));
     }
     let port = authority
         .as_str()

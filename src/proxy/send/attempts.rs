@@ -146,7 +146,7 @@ impl NoResponse {
         if let Some(fault) = upload.and_then(|upload| upload.fault.get()) {
             return fault.into();
         }
-        let authority = &destination.origin.authority;
+        let authority = &destination.origin.url.authority;
         match self {
             Self::Connect(error) => {
                 let detail = format!("no connection to {authority}: {error}; {}", error.advice());

@@ -215,7 +215,7 @@ impl<'a> SendContext<'a> {
     ) -> bool {
         policy.is_none_or(|policy| {
             let links = self.snapshot.links(customer);
-            let here = links.path_at_gateway(gateway.authority.as_str(), path);
+            let here = links.path_at_gateway(gateway.url.authority.as_str(), path);
             policy.permits(self.snapshot, method, here.as_deref().unwrap_or(path))
         })
     }

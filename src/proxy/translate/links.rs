@@ -100,6 +100,7 @@ impl LinkContext<'_> {
     fn sender<'o>(&'o self, redirected_to: Option<&'o Origin>) -> &'o str {
         redirected_to
             .unwrap_or(&self.picked.destination.origin)
+            .url
             .authority
             .as_str()
     }

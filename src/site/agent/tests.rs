@@ -85,11 +85,8 @@ fn start_in(
     slot: TokenSlot,
     script: impl Fn(usize, &ApiRequest) -> ScriptedResponse + Send + Sync + 'static,
 ) -> TestAgent {
-    let url = UpstreamUrl {
-        scheme: Scheme::HTTPS,
-        authority: Authority::from_static("api.example"),
-        base_path: "/base".to_owned(),
-    };
+    let authority = Authority::from_static("api.example");
+    let url = UpstreamUrl::new(Scheme::HTTPS, authority, "/base".to_owned()).unwrap();
     let credential = Credential {
         customer_id: HeaderValue::from_static("acme"),
         cloud: Cloud::Commercial,

@@ -37,11 +37,7 @@ struct Replica {
 }
 
 fn url(host: &'static str, path: &str) -> UpstreamUrl {
-    UpstreamUrl {
-        scheme: Scheme::HTTPS,
-        authority: Authority::from_static(host),
-        base_path: path.to_owned(),
-    }
+    UpstreamUrl::new(Scheme::HTTPS, Authority::from_static(host), path.to_owned()).unwrap()
 }
 
 fn relocation(customer: &'static str, base: &str) -> Relocation {

@@ -265,11 +265,8 @@ impl TestKeeper {
 }
 
 fn credential(client_secret: SecretSource, client_secret_next: Option<SecretSource>) -> Credential {
-    let api = UpstreamUrl {
-        scheme: http::uri::Scheme::HTTPS,
-        authority: http::uri::Authority::from_static("api.example"),
-        base_path: String::new(),
-    };
+    let authority = http::uri::Authority::from_static("api.example");
+    let api = UpstreamUrl::new(http::uri::Scheme::HTTPS, authority, String::new()).unwrap();
     Credential {
         cloud: citrix_wire::citrix::clouds::Cloud::Commercial,
         customer_id: HeaderValue::from_static("acme"),
