@@ -360,7 +360,9 @@ impl Machine {
         };
         let io = &mut io;
         match (purpose, reply.body) {
-            (Purpose::Enter(ticket), body) => self.permits.entered(io, ticket, &body),
+            (Purpose::Enter(queue, ticket), body) => {
+                self.permits.entered(io, (queue, ticket), &body);
+            }
             (Purpose::Beat, body) => self.on_beat(now, body, out),
             (Purpose::Reserve(limit), body) => self.rates.replied(io, limit, &body),
             (Purpose::Gates, Body::Gates(gates)) => {

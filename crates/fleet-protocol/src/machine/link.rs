@@ -14,7 +14,7 @@ use crate::time::{StoreClock, StoreTime, Time};
 /// The use of a reply.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
-    Enter(Ticket),
+    Enter(Name, Ticket),
     Leave,
     Beat,
     Bye,

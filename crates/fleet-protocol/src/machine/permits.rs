@@ -182,7 +182,7 @@ impl Permits {
             limit: queue.limit,
             deadline: io.deadline(),
         };
-        io.send(Command::Enter(enter), Purpose::Enter(ticket));
+        io.send(Command::Enter(enter), Purpose::Enter(name, ticket));
     }
 
     fn new_ticket(&mut self, io: &Io<'_>) -> Ticket {
@@ -229,9 +229,13 @@ impl Permits {
         });
     }
 
-    pub(super) fn entered(&mut self, io: &mut Io<'_>, ticket: Ticket, body: &Body) {
+    pub(super) fn entered(&mut self, io: &mut Io<'_>, entered: (Name, Ticket), body: &Body) {
+        let (queue, ticket) = entered;
         // Without an entry it was left, or announced before.
         let Some(&(name, caller)) = self.waiting.get(&ticket.number) else {
+            if matches!(body, Body::Go) {
+                self.announced(io, queue, ticket);
+            }
             return;
         };
         match body {

@@ -205,6 +205,16 @@ fn permit_for_a_request_that_is_gone_is_declined() {
     assert_eq!(left(&replay.go(ticket)), ticket);
 }
 
+/// The store may run both in the other order: after `SCRIPT FLUSH` scripts are sent again.
+#[test]
+fn permit_whose_request_left_before_the_reply_is_left_again() {
+    let mut replay = Replay::joined();
+    let (id, ticket) = entered(&replay.want(CALLER));
+    let (queue, caller) = (QUEUE, CALLER);
+    replay.handle(Event::Unwanted { queue, caller });
+    assert_eq!(left(&replay.reply(id, Body::Go)), ticket);
+}
+
 #[test]
 fn late_or_unknown_ticket_is_entered_again_and_a_crowded_one_with_the_heartbeat() {
     let mut replay = Replay::joined();
