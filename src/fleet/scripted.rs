@@ -287,6 +287,10 @@ impl Content {
             LoginResult::Failed => {
                 self.values.remove(&Key::Forced(identity));
             }
+            LoginResult::Unneeded => {
+                self.values.remove(&Key::Forced(identity));
+                return Body::Done;
+            }
         }
         self.notify(identity);
         Body::Done

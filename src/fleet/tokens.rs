@@ -78,6 +78,8 @@ pub enum LoginEnd {
     Throttled(Duration),
     /// Another failure, which is that of this machine.
     Failed,
+    /// No login was made: the token in the store serves.
+    Unneeded,
 }
 
 /// A login to be requested.
@@ -236,6 +238,7 @@ impl SharedLogins {
             },
             LoginEnd::Throttled(wait) => LoginResult::Throttled { wait },
             LoginEnd::Failed => LoginResult::Failed,
+            LoginEnd::Unneeded => LoginResult::Unneeded,
         })
     }
 

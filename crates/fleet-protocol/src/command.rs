@@ -133,6 +133,8 @@ pub enum LoginResult {
     },
     /// A failure of this replica's network: another replica may succeed.
     Failed,
+    /// None was made, because the token in the store serves. No replica is notified.
+    Unneeded,
 }
 
 /// Requests a permit.

@@ -307,10 +307,11 @@ impl Login {
 impl Finish {
     fn write(&self, call: Arguments<'_>) -> Call {
         let identity = self.identity;
-        let call = call
-            .key(format_args!("l:{identity}"))
-            .arg(self.lock)
-            .arg(identity);
+        let call = call.key(format_args!("l:{identity}")).arg(self.lock);
+        let call = match self.result {
+            LoginResult::Unneeded => call.arg(""),
+            _ => call.arg(identity),
+        };
         match &self.result {
             LoginResult::Token {
                 record,
@@ -336,7 +337,9 @@ impl Finish {
                     .call()
             }
             // It counts as no forced login.
-            LoginResult::Failed => call.key(format_args!("f:{identity}")).call(),
+            LoginResult::Failed | LoginResult::Unneeded => {
+                call.key(format_args!("f:{identity}")).call()
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::token::schedule::{self, Failures};
 
 /// Timeout of the wait for the store without a usable token.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval between reads of the token while another replica logs in: a notification may be lost.
+/// Interval between requests while another replica logs in: a notification may be lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Time by which the lock outlives the longest login.
 const LOCK_MARGIN: Duration = Duration::from_secs(5);
@@ -111,6 +111,7 @@ impl<I: Issuer> Keeper<I> {
         }
         self.wait_joined().await;
         let give_up = Instant::now() + self.lock_lifetime(MAX_SECRETS);
+        let mut waited = false;
         loop {
             match self.ask_store(reason, began).await {
                 Step::Done(schedule) => return Turn::Done(schedule),
@@ -120,6 +121,11 @@ impl<I: Issuer> Keeper<I> {
                 Step::Held => {}
             }
             drop(permit);
+            if !std::mem::replace(&mut waited, true)
+                && let Some(shared) = &self.shared
+            {
+                shared.count_waited();
+            }
             if let Some(schedule) = self.wait_for_login(reason, began).await {
                 return Turn::Done(schedule);
             }
@@ -200,7 +206,7 @@ impl<I: Issuer> Keeper<I> {
             && let Some(schedule) = self.adopt_shared(token, reason, began).await
         {
             if let Decision::Mine(turn) = decision {
-                self.end_turn(turn, LoginEnd::Failed).await;
+                self.end_turn(turn, LoginEnd::Unneeded).await;
             }
             return Step::Done(schedule);
         }
@@ -221,28 +227,17 @@ impl<I: Issuer> Keeper<I> {
         postponed.map_or(Step::LogIn(None), Step::Done)
     }
 
-    /// Waits until another replica's login has ended, or the lock of one that ended has expired.
-    /// Returns the schedule if its token was adopted.
+    /// Waits until another replica's login may have ended: it may have done so without a
+    /// notification, or its lock may have expired. Returns the schedule if its token was adopted.
     async fn wait_for_login(
         &mut self,
         reason: LoginReason,
         began: SystemTime,
     ) -> Option<LoginSchedule> {
-        self.shared.as_ref()?.count_waited();
-        let limit = Instant::now() + self.lock_lifetime(1);
-        while Instant::now() < limit {
-            let shared = self.shared.as_mut()?;
-            let has_ended = timeout(POLL_INTERVAL, shared.changed()).await.is_ok();
-            if let Some(token) = shared.token().await?
-                && let Some(schedule) = self.adopt_shared(token, reason, began).await
-            {
-                return Some(schedule);
-            }
-            if has_ended {
-                return None;
-            }
-        }
-        None
+        let shared = self.shared.as_mut()?;
+        let _ = timeout(POLL_INTERVAL, shared.changed()).await;
+        let token = shared.token().await??;
+        self.adopt_shared(token, reason, began).await
     }
 
     /// Publishes another replica's token in place of a login that began at `began`, if it serves the

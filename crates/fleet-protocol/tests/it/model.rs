@@ -462,11 +462,13 @@ impl Model {
                 let wait = millis(*wait).clamp(1, millis(MAX_LOGIN_WAIT));
                 self.throttled.insert(identity, self.now + wait);
             }
-            LoginResult::Failed => {
+            LoginResult::Failed | LoginResult::Unneeded => {
                 self.forced.remove(&identity);
             }
         }
-        self.pushes.push((None, Push::Token(identity)));
+        if finish.result != LoginResult::Unneeded {
+            self.pushes.push((None, Push::Token(identity)));
+        }
         Body::Done
     }
 }

@@ -9,7 +9,7 @@ use fleet_protocol::command::{
     Beat, Bye, Close, Command, Enter, Finish, KeyFingerprint, Leave, LockName, Login, LoginResult,
     Members, QueueLimit, QueueTickets, Rate, Reserve, RunId,
 };
-use fleet_protocol::reply::{Body, Value};
+use fleet_protocol::reply::{Body, LoginOutcome, Value};
 use fleet_protocol::script::{COMMANDS, Call, Script};
 use fleet_protocol::{Keys, Name, Push, Replica, Reply, StoreTime, Ticket, Timing};
 use testkit::store::StoreServer;
@@ -264,6 +264,45 @@ fn enter_that_runs_after_its_deadline_grants_nothing() {
         .client
         .call(&["ZCARD", &format!("cap:1:{{test}}:h:{}", name(1))]);
     assert_eq!(holders, Ok(Value::Int(1)));
+}
+
+#[test]
+fn login_that_is_not_needed_frees_the_lock_without_a_notification() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let mut store = Store::new(&server);
+    let deadline = StoreTime(server_time(&mut store.client) + 10_000);
+    let mut login = |number| {
+        let lock = LockName {
+            replica: Replica(1),
+            number,
+        };
+        let login = Login {
+            identity: name(7),
+            secret: name(1),
+            lock,
+            lifetime: Duration::from_secs(20),
+            forced: None,
+            deadline,
+        };
+        let (reply, _) = store.run(0, &Command::Login(login));
+        let finish = Finish {
+            identity: name(7),
+            lock,
+            result: LoginResult::Unneeded,
+        };
+        let (_, pushes) = store.run(0, &Command::Finish(finish));
+        (reply.body, pushes)
+    };
+    let (mine, token) = (LoginOutcome::Mine, None);
+    let expected = Body::Login {
+        outcome: mine,
+        token,
+    };
+    for number in [1, 2] {
+        assert_eq!(login(number), (expected.clone(), vec![]));
+    }
 }
 
 fn name(number: u8) -> Name {

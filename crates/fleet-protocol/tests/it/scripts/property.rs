@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
             queues: vec![name(0), name(1), name(9)],
         }))),
         2 => login_step(),
-        2 => (0..2_u8, 0..3_u64, 0..4_u8).prop_map(|(secret, number, result)| {
+        2 => (0..2_u8, 0..3_u64, 0..5_u8).prop_map(|(secret, number, result)| {
             let lock = LockName { replica: Replica(1), number };
             let result = login_result(name(secret), result);
             Step::Other(Command::Finish(Finish { identity: name(7), lock, result }))
@@ -160,7 +160,8 @@ fn login_result(secret: Name, result: u8) -> LoginResult {
             lifetime,
         },
         2 => LoginResult::Throttled { wait: lifetime },
-        _ => LoginResult::Failed,
+        3 => LoginResult::Failed,
+        _ => LoginResult::Unneeded,
     }
 }
 

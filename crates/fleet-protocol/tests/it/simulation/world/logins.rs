@@ -251,7 +251,7 @@ impl World {
         // Adopted, now or since the request was sent.
         let adopted = keeper.token > 0 && keeper.due > time;
         match outcome {
-            LoginOutcome::Mine if adopted => self.finish(place, LoginResult::Failed),
+            LoginOutcome::Mine if adopted => self.finish(place, LoginResult::Unneeded),
             LoginOutcome::Mine => self.log_in(place, true),
             _ if adopted => {}
             _ => self.schedule_keeper(place, self.now + RETRY),
