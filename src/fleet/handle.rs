@@ -275,7 +275,7 @@ impl Fleet {
             } => return self.limits.granted(queue, caller, permit, by),
             Output::GateClosed { place, wait } => {
                 let scope = place.into();
-                // One that this replica announced is closed already.
+                // Another announcement of the same gate only extends the wait.
                 if self.gates.opens(scope).is_none() {
                     self.metrics.count_gate(GateOrigin::There);
                 }

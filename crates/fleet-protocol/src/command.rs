@@ -211,6 +211,10 @@ pub struct Close {
     pub place: Name,
     /// Time at which it opens.
     pub until: StoreTime,
+    /// Time until then: a clock that was set since does not extend it.
+    pub wait: Duration,
+    /// The replica that closes it.
+    pub replica: Replica,
 }
 
 /// Requests the right to log in.

@@ -417,7 +417,9 @@ impl Machine {
         };
         match push {
             Push::Go { queue, ticket } => self.permits.announced(&mut io, queue, ticket),
-            Push::Gate { place, wait } => self.gate_closed(place, wait, out),
+            // Its own gate is closed already, without jitter.
+            Push::Gate { by, .. } if by == io.link.settings.replica => {}
+            Push::Gate { place, wait, .. } => self.gate_closed(place, wait, out),
             Push::Token(identity) => out.push(Output::TokenChanged(identity)),
         }
     }
@@ -432,7 +434,12 @@ impl Machine {
 /// Announces a gate; without a store it is closed in this replica only.
 fn close_gate(io: &mut Io<'_>, place: Name, wait: Duration) {
     if io.link.is_up() && wait <= MAX_GATE_WAIT {
-        let until = io.link.store_time(io.now) + wait;
-        io.send(Command::Close(Close { place, until }), Purpose::Close);
+        let close = Close {
+            place,
+            until: io.link.store_time(io.now) + wait,
+            wait,
+            replica: io.link.settings.replica,
+        };
+        io.send(Command::Close(close), Purpose::Close);
     }
 }

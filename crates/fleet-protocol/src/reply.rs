@@ -137,6 +137,8 @@ pub enum Push {
         place: Name,
         /// Time until it opens.
         wait: Duration,
+        /// The replica that closed it.
+        by: Replica,
     },
     /// The token, verdict or lock of an identity changed.
     Token(Name),
@@ -149,15 +151,16 @@ impl Push {
     /// If it is not in the format of this version.
     pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
         let text = str::from_utf8(message).map_err(|_| Malformed)?;
-        let words: Vec<&str> = text.splitn(4, ' ').collect();
+        let words: Vec<&str> = text.splitn(5, ' ').collect();
         Ok(match words[..] {
             ["go", queue, ticket] => Self::Go {
                 queue: parse(queue)?,
                 ticket: parse(ticket)?,
             },
-            ["gate", place, wait] => Self::Gate {
+            ["gate", place, wait, by] => Self::Gate {
                 place: parse(place)?,
                 wait: Duration::from_millis(parse(wait)?),
+                by: parse(by)?,
             },
             ["token", identity] => Self::Token(parse(identity)?),
             _ => return Err(Malformed),

@@ -285,6 +285,7 @@ impl Reserve {
 impl Close {
     fn write(&self, call: Arguments<'_>) -> Call {
         let call = call.key("g").arg(self.place).arg(self.until.0);
+        let call = call.arg(millis(self.wait)).arg(self.replica);
         call.arg(millis(MAX_GATE_WAIT)).call()
     }
 }

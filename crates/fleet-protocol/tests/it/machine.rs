@@ -447,7 +447,7 @@ fn rate_slot_is_the_stores_while_joined_and_a_share_while_alone() {
 }
 
 #[test]
-fn gate_is_announced_with_its_end_and_heard_with_jitter() {
+fn gate_is_announced_with_its_end_and_heard_from_others_with_jitter() {
     let mut replay = Replay::joined();
     let (place, wait) = (QUEUE, Duration::from_secs(5));
     let out = replay.handle(Event::GateClosed { place, wait });
@@ -455,7 +455,9 @@ fn gate_is_announced_with_its_end_and_heard_with_jitter() {
         panic!("{out:?}");
     };
     assert_eq!(close.until, StoreTime(1_005_000));
-    let out = replay.handle(Event::Push(Push::Gate { place, wait }));
+    let heard_from = |by| Event::Push(Push::Gate { place, wait, by });
+    assert_eq!(replay.handle(heard_from(close.replica)), []);
+    let out = replay.handle(heard_from(Replica(close.replica.0 + 1)));
     let [Output::GateClosed { wait: heard, .. }] = out[..] else {
         panic!("{out:?}");
     };

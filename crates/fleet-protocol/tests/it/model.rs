@@ -338,7 +338,7 @@ impl Model {
 
     fn close(&mut self, close: &Close) -> Body {
         let latest = self.now + millis(MAX_GATE_WAIT);
-        let opens = close.until.0.min(latest);
+        let opens = close.until.0.min(self.now + millis(close.wait)).min(latest);
         let known = self.gates.get(&close.place).copied();
         let known = known.filter(|known| *known <= latest).unwrap_or(0);
         if opens > self.now && opens > known {
@@ -347,6 +347,7 @@ impl Model {
             let gate = Push::Gate {
                 place: close.place,
                 wait: Duration::from_millis(opens - self.now),
+                by: close.replica,
             };
             self.pushes.push((None, gate));
         }

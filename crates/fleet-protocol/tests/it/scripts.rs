@@ -183,6 +183,8 @@ fn one_of_each(now: u64) -> Vec<Command> {
         Command::Close(Close {
             place: name(4),
             until: deadline,
+            wait: lifetime,
+            replica: Replica(1),
         }),
         Command::Gates,
         Command::Login(Login {

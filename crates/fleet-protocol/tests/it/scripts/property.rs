@@ -41,9 +41,16 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Bye(Bye { replica, queues }, mask)
         }),
         2 => reserve_step(),
-        2 => (0..3_u8, 0..900_000_u64).prop_map(|(place, until)| {
+        2 => (0..3_u8, 0..900_000_u64, 0..700_000_u64).prop_map(|(place, until, wait)| {
             let (place, until) = (name(place), StoreTime(until));
-            Step::Other(Command::Close(Close { place, until }))
+            let wait = Duration::from_millis(wait);
+            let replica = Replica(1);
+            Step::Other(Command::Close(Close {
+                place,
+                until,
+                wait,
+                replica,
+            }))
         }),
         1 => Just(Step::Other(Command::Gates)),
         1 => Just(Step::Other(Command::Members(Members {
