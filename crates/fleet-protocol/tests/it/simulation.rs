@@ -22,6 +22,8 @@ const QUIET: Scenario = Scenario {
     rate_callers: 0,
     identities: 0,
     token_lifetime: Duration::from_secs(60),
+    invalid_secrets: 0,
+    gates: 0,
     lost_pushes: 0.0,
     faults: &[],
     fault_interval: Duration::from_secs(10),
@@ -128,6 +130,40 @@ fn replicas_log_in_once_for_each_lifetime_and_once_after_a_revocation() {
 }
 
 #[test]
+fn invalid_secret_of_many_replicas_is_tried_as_often_as_that_of_one() {
+    let attempts = [1, 20].map(|machines| {
+        let mut world = World::new(Scenario {
+            machines,
+            pollers: 0,
+            identities: 1,
+            invalid_secrets: 1,
+            length: Duration::from_secs(120),
+            ..QUIET
+        });
+        world.run().rejected_logins
+    });
+    let [of_one, of_many] = attempts;
+    assert!(of_one > 8 && of_many <= of_one, "{attempts:?}");
+}
+
+#[test]
+fn one_rejection_closes_the_gate_of_all_replicas() {
+    let mut world = World::new(Scenario {
+        machines: 20,
+        pollers: 0,
+        gates: 5,
+        length: Duration::from_secs(120),
+        ..QUIET
+    });
+    let report = world.run();
+    assert!(report.busy_times > 20, "{report:?}");
+    // Requests that were sent before the announcement arrived.
+    let most = report.busy_times * 3 / 2;
+    let range = report.busy_times..=most;
+    assert!(range.contains(&report.rejections), "{report:?}");
+}
+
+#[test]
 fn each_fault_alone_keeps_the_invariants() {
     for fault in FAULTS {
         for seed in 1..=4 {
@@ -143,6 +179,8 @@ fn each_fault_alone_keeps_the_invariants() {
                 rate_callers: 12,
                 identities: 5,
                 token_lifetime: Duration::from_secs(30),
+                invalid_secrets: 1,
+                gates: 2,
                 lost_pushes: 0.01,
                 faults: std::slice::from_ref(fault),
                 fault_interval: Duration::from_secs(13),
@@ -169,6 +207,8 @@ fn faults_at_the_same_time_keep_the_invariants() {
             rate_callers: 20,
             identities: 10,
             token_lifetime: Duration::from_secs(30),
+            invalid_secrets: 2,
+            gates: 3,
             lost_pushes: 0.05,
             faults: FAULTS,
             fault_interval: Duration::from_secs(4),

@@ -108,4 +108,6 @@ pub struct Account {
     pub logins: usize,
     /// When the token in the store was obtained; absent during a login and after a revocation.
     pub obtained: Option<u64>,
+    /// When the verdict on the secret was published, and how long it holds.
+    pub verdict: Option<(u64, u64)>,
 }

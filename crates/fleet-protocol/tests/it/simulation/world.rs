@@ -1,6 +1,7 @@
 //! The event queue: machines, callers, connections and faults.
 
 mod faults;
+mod gates;
 mod load;
 mod logins;
 mod network;
@@ -14,6 +15,7 @@ use fleet_protocol::command::{Command, KeyFingerprint, QueueLimit};
 use fleet_protocol::machine::{PermitId, Settings};
 use fleet_protocol::{Event, Machine, Name, Output, Push, Replica, State, StoreTime, Time};
 
+use self::gates::Gates;
 use self::logins::Logins;
 use self::rates::Rates;
 use super::citrix::{AT_ONCE, Running, Service};
@@ -48,6 +50,10 @@ pub struct Scenario {
     /// Identities, each used by all machines, and the lifetime of their tokens.
     pub identities: usize,
     pub token_lifetime: Duration,
+    /// The first of these identities have an invalid secret.
+    pub invalid_secrets: usize,
+    /// Places where Citrix now and then requests a wait; each machine sends requests to each.
+    pub gates: usize,
     /// Probability.
     pub lost_pushes: f64,
     /// Faults of which one at random happens in each interval.
@@ -103,6 +109,11 @@ pub struct Report {
     pub logins_excused: usize,
     /// The longest time for which a replica that had joined was without a token.
     pub longest_without_token: Duration,
+    /// Logins with an invalid secret.
+    pub rejected_logins: usize,
+    /// How often Citrix began to request a wait, and the requests that it rejected.
+    pub busy_times: usize,
+    pub rejections: usize,
     pub pushes_missed: usize,
     pub lost: usize,
     pub peak: usize,
@@ -137,6 +148,7 @@ enum Happening {
     Sweep,
     Rate(rates::Happening),
     Login(logins::Happening),
+    Gate(gates::Happening),
 }
 
 struct Entry {
@@ -215,6 +227,7 @@ pub struct World {
     services: Vec<Service>,
     rates: Rates,
     logins: Logins,
+    gates: Gates,
     idle_since: Vec<Option<u64>>,
     last_fault: u64,
     report: Report,
@@ -238,6 +251,12 @@ fn rate_name(limit: usize) -> Name {
 
 fn identity_name(identity: usize) -> Name {
     Name((4_000_000 + identity as u128).to_be_bytes())
+}
+
+const GATES: u128 = 5_000_000;
+
+fn gate_name(place: usize) -> Name {
+    Name((GATES + place as u128).to_be_bytes())
 }
 
 fn index_of(name: Name, base: u128) -> usize {
@@ -276,6 +295,7 @@ impl World {
             services,
             rates: Rates::new(&scenario),
             logins: Logins::new(&scenario),
+            gates: Gates::new(&scenario),
             idle_since: vec![None; scenario.queues],
             last_fault: 0,
             report: Report::default(),
@@ -286,8 +306,10 @@ impl World {
             world.schedule(index as u64, Happening::Connect(index, 0));
             world.wake(index);
             world.start_logins(index);
+            world.start_requests(index);
         }
         world.start_rates();
+        world.start_gates();
         for poller in 0..scenario.pollers {
             let start = world.random.u64(..SECOND);
             world.schedule(start, Happening::Poll(poller));
@@ -421,6 +443,7 @@ impl World {
             Happening::Sweep => self.sweep(),
             Happening::Rate(happening) => self.happen_in_rates(happening),
             Happening::Login(happening) => self.happen_in_logins(happening),
+            Happening::Gate(happening) => self.happen_at_gates(happening),
         }
     }
 
@@ -495,6 +518,7 @@ impl World {
             Output::Lost(_) => self.report.lost += 1,
             Output::PushMissed => self.report.pushes_missed += 1,
             Output::Reserved { limit, slot } => self.reserved(index, limit, slot),
+            Output::GateClosed { place, wait } => self.gate_closed(index, place, wait),
             Output::TokenChanged(identity) => self.token_changed(index, identity),
             Output::Response { id, body, now } => self.responded(index, id, body, now),
             _ => {}

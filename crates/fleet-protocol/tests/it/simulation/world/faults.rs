@@ -90,6 +90,7 @@ impl World {
         self.wake(index);
         self.restart_rates(index);
         self.start_logins(index);
+        self.start_requests(index);
         for poller in 0..self.pollers.len() {
             if self.pollers[poller].machine == index {
                 self.pollers[poller].since = None;

@@ -112,10 +112,14 @@ impl World {
             trace.push((at, index, request.command.clone()));
         }
         let (reply, pushes) = self.store.model.run(at, &request.command);
-        if let (Command::Finish(finish), Body::Done) = (&request.command, &reply.body)
-            && let LoginResult::Token { record, .. } = &finish.result
-        {
-            self.published(finish.identity, record);
+        if let (Command::Finish(finish), Body::Done) = (&request.command, &reply.body) {
+            match &finish.result {
+                LoginResult::Token { record, .. } => self.published(finish.identity, record),
+                LoginResult::Rejected { lifetime, .. } => {
+                    self.verdict_published(finish.identity, *lifetime);
+                }
+                _ => {}
+            }
         }
         for (replica, push) in pushes {
             self.push(replica, push);
@@ -135,6 +139,11 @@ impl World {
             }
             if let Some(connection) = self.nodes[index].connection {
                 self.send_down(index, connection, Event::Push(push.clone()));
+                if let Push::Gate { place, .. } = push
+                    && self.nodes[index].ended != Some(connection)
+                {
+                    self.gate_announced(index, place);
+                }
             }
         }
     }
