@@ -1,4 +1,4 @@
-//! The store learns no token, secret, customer, caller or path.
+//! The store learns no token, secret, customer, caller or path, operators no token or secret.
 
 use super::*;
 use crate::harness::{OK, SECRET, TOKEN, Upstream};
@@ -42,6 +42,15 @@ async fn store_contains_no_name_and_no_secret() {
         let load = Load::start(&replicas, 2, path);
         load.each_served(3).await;
         load.ends_without_failure().await;
+    }
+    for replica in &replicas {
+        for path in ["/metrics", "/status.json", "/fleet"] {
+            let text = replica.admin(get(path)).await.text();
+            let secret = [KEY, SECRET, TOKEN]
+                .into_iter()
+                .find(|it| text.contains(it));
+            assert_eq!(secret, None, "{path}");
+        }
     }
     let commands = monitor.end(&server);
     assert!(commands.contains("EVALSHA"), "{commands}");
