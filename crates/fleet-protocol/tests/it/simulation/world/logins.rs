@@ -1,6 +1,8 @@
 //! Keepers of tokens: each machine has one for each identity. It logs in if the store grants the
 //! login, takes the tokens of others, and without a store logs in for itself.
 
+mod invalid;
+
 use std::mem;
 
 use fleet_protocol::command::{Fact, LoginResult};
@@ -18,9 +20,6 @@ const FORCED_INTERVAL: Duration = Duration::from_secs(10);
 const OWN_LOGIN: u64 = 2 * SECOND;
 /// Time after which a keeper that waits for another replica asks again.
 const RETRY: u64 = 5 * SECOND;
-/// The longest wait after a failed login, and the shortest after the verdict of another replica.
-const MAX_BACKOFF: u64 = 15 * SECOND;
-const MIN_WAIT: u64 = 200 * MILLISECOND;
 /// Delays of commands that concern a token.
 const TOLERANCE: u64 = 5 * SECOND;
 /// A bound on the time without a token: a lock whose owner ended, and a login.
@@ -70,33 +69,6 @@ impl Token {
             obtained: StoreTime(part(8)),
         }
     }
-}
-
-/// Citrix's verdict on a secret.
-#[derive(Clone, Copy, Debug)]
-struct Verdict {
-    failures: u32,
-    until: StoreTime,
-}
-
-impl Verdict {
-    fn seal(self) -> Vec<u8> {
-        let failures = self.failures.to_le_bytes();
-        [&failures[..], &self.until.0.to_le_bytes()].concat()
-    }
-
-    fn open(record: &[u8]) -> Self {
-        let (failures, until) = record.split_at(4);
-        Self {
-            failures: u32::from_le_bytes(failures.try_into().unwrap()),
-            until: StoreTime(u64::from_le_bytes(until.try_into().unwrap())),
-        }
-    }
-}
-
-/// Returns the wait after a number of failed logins, as the token keeper plans it without a token.
-fn backoff(failures: u32) -> u64 {
-    (SECOND << (failures - 1).min(8)).min(MAX_BACKOFF)
 }
 
 #[derive(Clone, Debug, Default)]
@@ -285,12 +257,7 @@ impl World {
             LoginOutcome::Mine if adopted => self.finish(place, LoginResult::Unneeded),
             LoginOutcome::Mine => self.log_in(place, true),
             _ if adopted => {}
-            LoginOutcome::Rejected(record) => {
-                let verdict = Verdict::open(record);
-                keeper.failures = keeper.failures.max(verdict.failures);
-                let left = verdict.until.0.saturating_sub(now.0) * MILLISECOND;
-                self.schedule_keeper(place, time + left.clamp(MIN_WAIT, MAX_BACKOFF));
-            }
+            LoginOutcome::Rejected(record) => self.wait_as_decided(place, record, now),
             _ => self.schedule_keeper(place, self.now + RETRY),
         }
     }
@@ -364,23 +331,6 @@ impl World {
         self.begin_login(place, shared);
     }
 
-    fn is_invalid(&self, identity: usize) -> bool {
-        identity < self.scenario.invalid_secrets
-    }
-
-    /// Tries an invalid secret. With the store's grant, no verdict on it holds, unless data was lost.
-    fn log_in_in_vain(&mut self, place: Place, shared: bool) {
-        let (now, loss) = (self.now, self.store.loss);
-        let verdict = self.logins.accounts[place.identity].verdict;
-        let is_kept = |at: u64| loss.is_none_or(|loss| loss < at);
-        // The store counts in milliseconds.
-        let until = |(at, wait): (u64, u64)| at + wait - MILLISECOND;
-        let holds = verdict.is_some_and(|verdict| is_kept(verdict.0) && now < until(verdict));
-        assert!(!(shared && holds), "{place:?} at {now}: {verdict:?}");
-        self.report.rejected_logins += 1;
-        self.begin_login(place, shared);
-    }
-
     fn begin_login(&mut self, place: Place, shared: bool) {
         self.keeper(place).logs_in = true;
         let end = self.now + self.random.u64(50 * MILLISECOND..500 * MILLISECOND);
@@ -388,34 +338,6 @@ impl World {
             end,
             super::Happening::Login(Happening::Ended(place, shared)),
         );
-    }
-
-    fn login_rejected(&mut self, place: Place, shared: bool) {
-        let now = self.now;
-        let keeper = self.keeper(place);
-        keeper.logs_in = false;
-        keeper.failures += 1;
-        let failures = keeper.failures;
-        let wait = backoff(failures);
-        self.schedule_keeper(place, now + wait);
-        if shared {
-            let verdict = Verdict {
-                failures,
-                until: StoreTime((self.store.time(now) + wait) / 1000),
-            };
-            let result = LoginResult::Rejected {
-                secret: identity_name(0),
-                record: verdict.seal(),
-                lifetime: Duration::from_micros(wait),
-            };
-            self.finish(place, result);
-        }
-    }
-
-    /// A verdict is in the store.
-    pub(super) fn verdict_published(&mut self, identity: Name, lifetime: Duration) {
-        let account = &mut self.logins.accounts[index_of(identity, 4_000_000)];
-        account.verdict = Some((self.now, micros(lifetime)));
     }
 
     fn login_ended(&mut self, place: Place, shared: bool) {
