@@ -164,6 +164,21 @@ fn one_rejection_closes_the_gate_of_all_replicas() {
 }
 
 #[test]
+fn clock_that_is_set_back_holds_no_gate_closed() {
+    let mut world = World::new(Scenario {
+        machines: 10,
+        pollers: 0,
+        gates: 20,
+        length: Duration::from_secs(300),
+        faults: &[Fault::SetClock(-3600)],
+        fault_interval: Duration::from_secs(5),
+        ..QUIET
+    });
+    let report = world.run();
+    assert!(report.busy_times > 300, "{report:?}");
+}
+
+#[test]
 fn each_fault_alone_keeps_the_invariants() {
     for fault in FAULTS {
         for seed in 1..=4 {

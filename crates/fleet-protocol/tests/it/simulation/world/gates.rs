@@ -10,6 +10,9 @@ const BUSY: u64 = 5 * SECOND;
 const CALM: u64 = 10 * SECOND;
 /// The longest jitter of a gate that another replica closed, and the delay of its announcement.
 const MAX_LATE: u64 = BUSY / 10 + 600 * MILLISECOND;
+/// The longest time by which a clock that is set by seconds extends a gate; one that is set by more
+/// does not.
+const MAX_SHIFT: u64 = 5 * SECOND;
 /// Time after which a clock that was set is known to all replicas.
 const CLOCK_KNOWN: u64 = 3 * SECOND;
 
@@ -158,6 +161,11 @@ impl World {
         let place = index_of(name, GATES);
         let Place { since, until } = self.gates.places[place];
         let opens = self.now + micros(wait);
+        assert!(
+            micros(wait) <= BUSY + MAX_LATE + MAX_SHIFT,
+            "gate {place} is closed for {wait:?} at {}",
+            self.now
+        );
         let was_paused = self.nodes[machine].paused_until + SECOND > self.now;
         assert!(
             opens <= until + MAX_LATE || was_paused || self.is_time_uncertain(since),
