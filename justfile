@@ -39,6 +39,10 @@ instructions *args: dist
 budgets: dist
     cargo bench --profile dev --locked --bench instructions -- --update
 
+# Measure several replicas with a real store: all cases, or those whose names begin with the arguments (needs redis-server)
+fleet *args: dist
+    cargo bench --profile dev --locked --bench fleet -- {{ args }}
+
 # Build the rustdoc; broken links fail
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
