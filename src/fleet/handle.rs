@@ -32,8 +32,8 @@ use crate::system::sealing::ShortSecret;
 const MAX_EVENTS: usize = 1 << 16;
 /// Names of callers that are kept, so that few are hashed again.
 const MAX_CALLERS: usize = 4096;
-/// Maximum time to open a connection to the store.
-const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum time to open a connection to the store: below the 2 s within which a replica joins again.
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The configuration that the fleet's settings are taken from.
 #[derive(Clone, Copy)]

@@ -22,7 +22,7 @@ use super::sentinels;
 use super::target::Target;
 use crate::config::HostPort;
 
-/// Backoff after the first failed attempt; doubles, ±50 %.
+/// Backoff after the first failed attempt, from its start; doubles, ±50 %.
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// The failed attempt that is logged; then one a minute.
@@ -85,6 +85,8 @@ pub struct Link {
     machine: Machine,
     connection: Option<Connection>,
     connecting: Option<Connecting>,
+    /// When the last attempt to connect begins or began.
+    attempt: Instant,
     /// The node of a cluster to connect to next, in place of the configured address.
     moved: Option<Address>,
     replies: Replies,
@@ -113,6 +115,7 @@ impl Link {
             machine: Machine::new(settings, Time::default()),
             connection: None,
             connecting: None,
+            attempt: Instant::now(),
             moved: None,
             replies: FuturesUnordered::new(),
             failures: 0,
@@ -278,15 +281,12 @@ impl Link {
             Err(error) => {
                 self.failures += 1;
                 self.log_failure(&error);
-                self.connecting = Some(self.connect(self.backoff()));
+                // An attempt that timed out has waited: a network that loses everything may be back.
+                let wait = backoff(self.failures).saturating_sub(self.attempt.elapsed());
+                self.connecting = Some(self.connect(wait));
                 None
             }
         }
-    }
-
-    fn backoff(&self) -> Duration {
-        let doubled = MIN_BACKOFF * 2_u32.pow(self.failures.saturating_sub(1).min(8));
-        doubled.min(MAX_BACKOFF).mul_f64(0.5 + fastrand::f64())
     }
 
     /// Returns `true` once a minute while the store is away.
@@ -361,7 +361,7 @@ impl Link {
         let wait = if self.failures == 0 {
             Duration::ZERO
         } else {
-            self.backoff()
+            backoff(self.failures)
         };
         self.failures += 1;
         self.connecting = Some(self.connect(wait));
@@ -371,6 +371,7 @@ impl Link {
     fn connect(&mut self, wait: Duration) -> Connecting {
         let (setup, failures) = (self.setup.clone(), self.failures);
         let moved = self.moved.take();
+        self.attempt = Instant::now() + wait;
         Box::pin(async move {
             sleep(wait).await;
             // As they are by now.
@@ -391,5 +392,57 @@ impl Link {
             let connection = opening.await?;
             Ok((address, connection))
         })
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let doubled = MIN_BACKOFF * 2_u32.pow(failures.saturating_sub(1).min(8));
+    doubled.min(MAX_BACKOFF).mul_f64(0.5 + fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_protocol::command::KeyFingerprint;
+    use fleet_protocol::{Replica, Timing};
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn link() -> Link {
+        let target = Target {
+            tls: None,
+            user: None,
+            password: None,
+            database: 0,
+            timeout: Duration::from_secs(1),
+        };
+        let store = Store {
+            route: Route::Direct(Address::Unix("/none".into())),
+            target,
+            keys: Keys::new("test"),
+        };
+        let settings = Settings {
+            timing: Timing {
+                lease: Duration::from_secs(5),
+                timeout: Duration::from_millis(500),
+            },
+            replica: Replica(1),
+            key: KeyFingerprint(1),
+            replicas: 0,
+            seed: 1,
+        };
+        Link::new(watch::channel(Setup { store, settings }).1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempt_that_took_longer_than_the_backoff_is_repeated_at_once() {
+        let mut link = link();
+        link.connecting = Some(link.connect(Duration::ZERO));
+        advance(MAX_BACKOFF * 2).await;
+        link.connected(Err(StoreError::NotPrimary));
+        assert_eq!(link.attempt, Instant::now());
+        // This one fails in no time.
+        link.connected(Err(StoreError::NotPrimary));
+        assert!(link.attempt >= Instant::now() + MIN_BACKOFF / 2);
     }
 }
