@@ -58,6 +58,7 @@ mod sites;
 mod strict;
 mod token_failures;
 mod token_waits;
+mod training;
 mod transaction_ids;
 mod translate;
 mod workflows;
