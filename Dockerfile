@@ -14,12 +14,15 @@ RUN find benches crates -type f ! -name Cargo.toml -exec truncate --size=0 {} + 
     && echo 'fn main() {}' > src/main.rs
 
 FROM rust:1.95-trixie AS builder
-# Embeds the list of crates in the binary, for image scanners and SBOM tools.
-RUN cargo install --locked cargo-auditable@0.7.7
+# Embeds the list of crates in the binary, for image scanners and SBOM tools; merges the profile.
+RUN cargo install --locked cargo-auditable@0.7.7 \
+    && rustup component add llvm-tools
+ENV BUILD="cargo auditable build"
 WORKDIR /src
-# The dependencies alone, cached until that changes.
+COPY .ci/pgo .ci/pgo
+# The instrumented dependencies alone, cached until that changes.
 COPY --from=manifests /src .
-RUN cargo auditable build --profile dist --locked --package citrix-auth-proxy
+RUN .ci/pgo instrument
 COPY crates crates
 COPY src src
 # The commit in the metric build_info: `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
@@ -27,8 +30,8 @@ ARG COMMIT=unknown
 # Cargo compares modification times, and copied files may be older than the empty targets. Debug sections are three
 # quarters of the binary; the symbols that backtraces need are not among them.
 RUN find src crates -name '*.rs' -exec touch {} + \
-    && CITRIX_AUTH_PROXY_COMMIT="$COMMIT" cargo auditable build --profile dist --locked --package citrix-auth-proxy \
-    && objcopy --strip-debug target/dist/citrix-auth-proxy
+    && CITRIX_AUTH_PROXY_COMMIT="$COMMIT" .ci/pgo \
+    && objcopy --strip-debug target/pgo/citrix-auth-proxy
 
 # Has libc, libm, libgcc_s and the root certificates.
 FROM gcr.io/distroless/cc-debian13:nonroot
@@ -40,7 +43,7 @@ LABEL org.opencontainers.image.title="citrix-auth-proxy" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT" \
       org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
-COPY --from=builder /src/target/dist/citrix-auth-proxy /citrix-auth-proxy
+COPY --from=builder /src/target/pgo/citrix-auth-proxy /citrix-auth-proxy
 # Numeric, because Kubernetes' runAsNonRoot rejects names.
 USER 65532:65532
 # The listeners for callers and operators, by default on loopback only: see docs/deploy.md.

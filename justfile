@@ -7,9 +7,13 @@ default:
 demo *args:
     cargo run -- demo {{ args }}
 
-# Build the binary that is shipped: target/dist/citrix-auth-proxy
+# Build with the optimizations that need no profile: target/dist/citrix-auth-proxy, which CI measures
 dist:
     cargo build --profile dist --locked --package citrix-auth-proxy
+
+# Build what is shipped: target/pgo/citrix-auth-proxy, with a profile of training traffic (needs rustup's llvm-tools)
+pgo *args:
+    .ci/pgo {{ args }}
 
 # Format the code
 fmt:
@@ -58,7 +62,7 @@ advisories:
 # Lint the Dockerfile and the shell scripts (needs hadolint and shellcheck)
 lint-files:
     hadolint Dockerfile
-    shellcheck .ci/run .ci/promtool
+    shellcheck .ci/run .ci/promtool .ci/pgo
 
 # Check the chart, manifests, compose file and unit (needs helm, kubectl, kubernetes-validate, docker and systemd)
 lint-deploy: lint-chart

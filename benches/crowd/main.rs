@@ -1,7 +1,7 @@
 //! Effects of callers on each other: memory of idle connections, latency among slow callers, and
 //! timing of rejected secrets.
 //!
-//! `ulimit -n 20000; cargo bench --bench crowd` measures the shipped build, or the binary that
+//! `ulimit -n 20000; cargo bench --bench crowd` measures a build like `just dist`, or the binary that
 //! `GATEWAY` names, in a separate process. `-- memory`, `-- slow` or `-- secrets` selects one of
 //! the three.
 

@@ -141,7 +141,7 @@ fn target() -> Fallible<PathBuf> {
     Ok(own.ancestors().nth(3).ok_or("no target folder")?.to_owned())
 }
 
-/// Returns the shipped binary.
+/// Returns the binary of `just dist`.
 fn binary() -> Fallible<PathBuf> {
     if let Some(named) = std::env::var_os("GATEWAY") {
         return Ok(named.into());

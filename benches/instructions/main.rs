@@ -1,7 +1,7 @@
 //! Instructions that the gateway executes per request, allocations and clock reads, counted by
 //! callgrind.
 //!
-//! `just instructions` builds the shipped binary, measures a few shapes of requests, and fails for
+//! `just instructions` runs `just dist`, measures a few shapes of requests, and fails for
 //! one that takes more than 2 % over its budget of instructions in `budgets.toml`, or more
 //! allocations or clock reads; `just budgets` records what it measures. `-- growth` measures how a
 //! GET grows with connections, customers, callers, routes and the size of bodies instead. `GATEWAY`
@@ -33,7 +33,7 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 fn main() -> Fallible<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given = |name: &str| arguments.iter().any(|argument| argument == name);
-    // `cargo test --benches` also runs this, but builds no shipped binary.
+    // `cargo test --benches` also runs this, but nothing that is measured is built.
     if !given("--bench") {
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,10 +1,13 @@
-//! The justfile, `.ci/run` and the workflows run the same checks, and the workflows run pinned
-//! actions.
+//! The justfile, `.ci/run` and the workflows run the same checks, releases and the image are built
+//! alike, and the workflows run pinned actions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 const JUSTFILE: &str = include_str!("../../justfile");
 const CI_RUN: &str = include_str!("../../.ci/run");
+const PGO: &str = include_str!("../../.ci/pgo");
+const DOCKERFILE: &str = include_str!("../../Dockerfile");
+const DOCKERIGNORE: &str = include_str!("../../.dockerignore");
 const CI_WORKFLOW: &str = include_str!("../../.github/workflows/ci.yml");
 const RELEASE_WORKFLOW: &str = include_str!("../../.github/workflows/release.yml");
 
@@ -66,6 +69,38 @@ fn ci_workflow_runs_the_recipes_of_just_ci_full() {
         .filter_map(|line| line.trim_start().strip_prefix("- run: just "))
         .collect();
     assert_eq!(run, expected);
+}
+
+#[test]
+fn just_pgo_builds_with_the_options_of_just_dist() {
+    let recipes = recipes();
+    assert_eq!(recipes["pgo"].commands, [".ci/pgo"]);
+    let options = recipes["dist"].commands[0].strip_prefix("cargo build");
+    assert!(PGO.contains(options.unwrap()), "{options:?}");
+}
+
+#[test]
+fn releases_and_the_image_are_built_as_just_pgo_does() {
+    for text in [DOCKERFILE, RELEASE_WORKFLOW] {
+        for part in [".ci/pgo", "llvm-tools", "BUILD=\"cargo auditable build\""] {
+            assert!(text.contains(part), "{part}");
+        }
+        assert!(!text.contains("--profile dist"), "a build without profile");
+    }
+}
+
+#[test]
+fn the_image_is_built_from_files_that_docker_does_not_ignore() {
+    let sources = DOCKERFILE
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .filter(|copy| !copy.starts_with("--from"))
+        .flat_map(|copy| copy.rsplit_once(' ').unwrap().0.split(' '));
+    let kept: BTreeSet<_> = DOCKERIGNORE
+        .lines()
+        .filter_map(|line| line.strip_prefix('!'))
+        .collect();
+    assert_eq!(sources.collect::<BTreeSet<_>>(), kept);
 }
 
 #[test]
