@@ -204,15 +204,16 @@ fn close_after_bad_request<B>(mut response: Response<B>) -> Response<B> {
 /// Reads on for a while after a response that was sent before the end of the request.
 ///
 /// Closing a socket with unread bytes resets the connection, and the reset may destroy the response
-/// before a caller that is still sending has read it (RFC 9112 section 9.6). hyper has shut down
-/// its side already.
+/// before a caller that is still sending has read it (RFC 9112 section 9.6).
 async fn linger(mut stream: Stream, connection: &Connection) {
-    // Usually nothing is left, and no buffer is needed.
+    // Usually nothing is left: the close ends both sides, and no buffer is needed.
     let mut probe = [0; 1];
     if !matches!(stream.discard(&mut probe).now_or_never(), Some(Ok(1..))) {
         return;
     }
     let drained = async {
+        // The caller may have disconnected, which the first read shows.
+        let _ = stream.end_writes().await;
         let mut scratch = vec![0; READ_BUFFER];
         while !matches!(stream.discard(&mut scratch).await, Ok(0) | Err(_)) {}
     };

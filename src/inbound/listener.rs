@@ -145,7 +145,12 @@ impl ListenerHandle {
     /// When the registration fails.
     pub fn listen(self) -> io::Result<CallerListener> {
         match self {
-            Self::Tcp(listener) => TcpListener::from_std(listener).map(CallerListener::Tcp),
+            Self::Tcp(listener) => {
+                // Otherwise small responses wait for the caller's delayed ACK. Accepted sockets
+                // inherit it, which saves a system call for each.
+                SockRef::from(&listener).set_tcp_nodelay(true)?;
+                TcpListener::from_std(listener).map(CallerListener::Tcp)
+            }
             Self::Unix(listener) => UnixListener::from_std(listener).map(CallerListener::Unix),
         }
     }
@@ -166,8 +171,6 @@ impl CallerListener {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
-                // Otherwise small responses wait for the caller's delayed ACK.
-                socket.set_nodelay(true)?;
                 Ok((Socket::Tcp(socket), Some(canonical(peer))))
             }
             Self::Unix(listener) => {
@@ -189,7 +192,6 @@ impl CallerListener {
             Self::Tcp(listener) => {
                 let (socket, peer) = SockRef::from(listener).accept()?;
                 socket.set_nonblocking(true)?;
-                socket.set_tcp_nodelay(true)?;
                 let peer = peer.as_socket().map(canonical);
                 Ok((Socket::Tcp(TcpStream::from_std(socket.into())?), peer))
             }
@@ -267,6 +269,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[tokio::test]
+    async fn accepted_sockets_do_not_delay_small_segments() {
+        let any_port = BindAddress::Tcp("127.0.0.1:0".parse().unwrap());
+        let bound = BoundSocket::bind(&any_port, 0o660, false).unwrap();
+        let listener = bound.handle().unwrap().listen().unwrap();
+        let BindAddress::Tcp(address) = bound.address().unwrap() else {
+            unreachable!("bound to TCP")
+        };
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (Socket::Tcp(accepted), _) = listener.accept().await.unwrap() else {
+            unreachable!("bound to TCP")
+        };
+        assert!(accepted.nodelay().unwrap());
+    }
 
     #[test]
     fn socket_that_stopped_accepting_keeps_its_queue_and_accepts_no_other_connection() {

@@ -193,6 +193,17 @@ impl Stream {
         Ok(std::mem::take(&mut self.pending).len())
     }
 
+    /// Tells the caller that nothing follows, unless hyper has (see `poll_shutdown`).
+    ///
+    /// # Errors
+    /// When the caller has disconnected.
+    pub(super) async fn end_writes(&mut self) -> io::Result<()> {
+        match &mut self.transport {
+            Transport::Plain(socket) => socket.shutdown().await,
+            Transport::Tls(_) => Ok(()),
+        }
+    }
+
     fn is_head_due(&self) -> bool {
         let guard = self.guard.as_ref();
         guard.is_some_and(|guard| guard.borrow().is_head_due())
@@ -354,8 +365,13 @@ impl AsyncWrite for Stream {
         polled
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match &mut this.transport {
+            // A close follows at once, or `end_writes` before the rest of a request is read.
+            Transport::Plain(_) if this.guard.is_some() => Poll::Ready(Ok(())),
+            transport => Pin::new(transport).poll_shutdown(cx),
+        }
     }
 }
 
