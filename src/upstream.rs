@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::Reason;
-use crate::inbound::body::{BodyProgress, CallerBody};
+use crate::inbound::body::{BodyFault, BodyProgress, CallerBody};
 
 /// A failure of one of several libraries.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -100,6 +100,11 @@ impl ResponseDeadline {
     /// Returns the configured timeout.
     pub fn limit(&self) -> Duration {
         self.limit
+    }
+
+    /// Returns the fault of the request body, if that failed.
+    pub fn upload_fault(&self) -> Option<BodyFault> {
+        self.upload.as_ref()?.fault.get()
     }
 
     fn at(&self) -> Instant {

@@ -46,6 +46,8 @@ pub struct UpstreamRequest<'s> {
     pub(super) head: RequestHead,
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
+    /// Authority by which the caller addressed the gateway; HTTP/1.0 may have none.
+    pub(super) caller_authority: Option<HeaderValue>,
     pub(super) expects_continue: bool,
     /// `true` if the service requires a site id that is not known yet.
     pub(super) needs_site: bool,
@@ -75,9 +77,9 @@ pub fn prepare<'s>(
         fields,
         body,
         customer,
+        host,
         expects_continue,
         mut policy,
-        ..
     } = admitted;
     let prefix = stripped_prefix(picked.route);
     let target = path::rebase(&route_match.target, prefix, &picked.destination.base_path).map_err(
@@ -120,6 +122,7 @@ pub fn prepare<'s>(
         head,
         body,
         customer,
+        caller_authority: host,
         expects_continue,
         needs_site,
         batch: None,

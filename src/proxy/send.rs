@@ -93,7 +93,6 @@ impl SendContext<'_> {
             replays: 0,
             budget: RetryBudget::new(self.live.upstream.retry_budget, request.queue_left),
         };
-        let spacing = self.spacing(customer);
         let mut sent = loop {
             if resend.budget.must_wait() || self.shared.gates.any_closed() {
                 Box::pin(self.wait(&mut resend, customer, exchange)).await;
@@ -105,12 +104,15 @@ impl SendContext<'_> {
                     .acquire_in_flight_permit(&self.shared.in_flight, limit)
                     .await?;
             }
-            exchange.begin_permit_use(spacing);
+            exchange.begin_permit_use(self.spacing(customer));
             let began = exchange.begin_upstream_time();
-            let sent = self
-                .with_redirect(&resend.redirect)
-                .attempts(&mut resend.outgoing, body, began, customer, exchange)
-                .await;
+            let sent = {
+                let redirected = self.redirected(&resend.redirect);
+                let context = redirected.as_deref().unwrap_or(self);
+                context
+                    .attempts(&mut resend.outgoing, body, began, customer, exchange)
+                    .await
+            };
             exchange.end_upstream_time();
             if let Err(failure) = &sent {
                 self.redirect_failed(&resend.redirect, failure);

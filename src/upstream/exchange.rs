@@ -38,39 +38,42 @@ impl Lease {
     ///
     /// # Errors
     /// When there is no response head.
-    pub async fn exchange(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "it would store the lease twice, as an argument and as variables"
+    )]
+    pub fn exchange(
         self,
         head: &mut RequestHead,
         body: CallerBody,
         to: &Origin,
         deadline: &ResponseDeadline,
-    ) -> Result<UpstreamResponse, AttemptError> {
-        let is_head = head.method == Method::HEAD;
-        let Self {
-            connection, pool, ..
-        } = self;
-        let (response, fields, source) = match connection {
-            PooledConnection::Http1(mut connection) => {
-                let response = connection.exchange(head, body, deadline).await?;
-                let fields = connection.fields();
-                (response, fields, ResponseSource::Http1(connection))
-            }
-            PooledConnection::Http2(stream) => {
-                let request = head.to_http2(to).map(|()| body);
-                // Boxed, so that it does not enlarge the future of an HTTP/1.1 exchange.
-                let response = Box::pin(http2_exchange(stream, request, &pool, deadline)).await?;
-                let (head, body) = response.into_parts();
-                let fields = KnownFields::of(&head.headers);
-                let source = ResponseSource::Http2(Box::new(body));
-                (Response::from_parts(head, ()), fields, source)
-            }
-        };
-        let has_content = !is_head && may_have_content(response.status());
-        let body = ResponseBody::new(source, has_content, pool);
-        Ok(UpstreamResponse {
-            message: Box::new(response.map(|()| body)),
-            fields,
-        })
+    ) -> impl Future<Output = Result<UpstreamResponse, AttemptError>> {
+        async move {
+            let is_head = head.method == Method::HEAD;
+            let (response, fields, source) = match self.connection {
+                PooledConnection::Http1(mut connection) => {
+                    let response = connection.exchange(head, body, deadline).await?;
+                    let fields = connection.fields();
+                    (response, fields, ResponseSource::Http1(connection))
+                }
+                PooledConnection::Http2(stream) => {
+                    let request = head.to_http2(to).map(|()| body);
+                    // Boxed, so that it does not enlarge the future of an HTTP/1.1 exchange.
+                    let exchange = Box::pin(http2_exchange(stream, request, &self.pool, deadline));
+                    let (head, body) = exchange.await?.into_parts();
+                    let fields = KnownFields::of(&head.headers);
+                    let source = ResponseSource::Http2(Box::new(body));
+                    (Response::from_parts(head, ()), fields, source)
+                }
+            };
+            let has_content = !is_head && may_have_content(response.status());
+            let body = ResponseBody::new(source, has_content, self.pool);
+            Ok(UpstreamResponse {
+                message: Box::new(response.map(|()| body)),
+                fields,
+            })
+        }
     }
 }
 

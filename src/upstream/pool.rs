@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -191,12 +191,23 @@ impl Pool {
 
     /// Returns a pooled connection to `origin` for a request of `owner` that is alive and below
     /// `upstream.max_connection_age`.
-    pub async fn reuse(self: &Rc<Self>, origin: &Origin, owner: OwnerKey) -> Option<Lease> {
-        let connection = self.open_connection(origin.id, owner).await?;
-        Some(self.lend(connection, origin.id))
+    pub fn reuse(
+        self: &Rc<Self>,
+        origin: &Origin,
+        owner: OwnerKey,
+    ) -> impl Future<Output = Option<Lease>> {
+        poll_fn(move |cx| {
+            let connection = self.open_connection(origin.id, owner, cx);
+            Poll::Ready(connection.map(|connection| self.lend(connection, origin.id)))
+        })
     }
 
-    async fn open_connection(&self, origin: u64, owner: OwnerKey) -> Option<PooledConnection> {
+    fn open_connection(
+        &self,
+        origin: u64,
+        owner: OwnerKey,
+        cx: &mut Context<'_>,
+    ) -> Option<PooledConnection> {
         let now = self.now.get();
         let max_age = self.setting(|settings| settings.max_connection_age);
         let too_old = |born: Instant| now.saturating_duration_since(born) >= max_age;
@@ -210,7 +221,7 @@ impl Pool {
         }
         // The youngest first, so that the others reach the age at which they are closed.
         while let Some(mut connection) = self.with(origin, |pool| pool.idle.pop()) {
-            let usable = poll_fn(|cx| Poll::Ready(connection.is_usable(cx))).await;
+            let usable = connection.is_usable(cx);
             if usable && !too_old(connection.born) && !connection.is_about_to_close() {
                 return Some(PooledConnection::Http1(connection));
             }

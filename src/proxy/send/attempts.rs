@@ -9,7 +9,7 @@ use super::outgoing::Outgoing;
 use super::{SendContext, Sent};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::inbound::body::{BodyProgress, CallerBody};
+use crate::inbound::body::CallerBody;
 use crate::limit::owner::OwnerKey;
 use crate::state::{Customer, Destination};
 use crate::upstream::dial::ConnectError;
@@ -52,9 +52,8 @@ impl SendContext<'_> {
         customer: &Customer,
         exchange: &mut Exchange,
     ) -> Result<Sent, Failure> {
-        let upload = body.progress();
         let limit = self.live.upstream.response_timeout;
-        let deadline = ResponseDeadline::new(limit, began, upload.clone());
+        let deadline = ResponseDeadline::new(limit, began, body.progress());
         let repeatable = outgoing.is_idempotent() && body.is_end_stream();
         let mut attempt = 0;
         let error = loop {
@@ -118,7 +117,7 @@ impl SendContext<'_> {
                 None => break error,
             }
         };
-        Err(error.into_failure(self.destination, upload.as_deref(), &deadline))
+        Err(error.into_failure(self.destination, &deadline))
     }
 
     /// Leases a connection; after the first attempt, another one.
@@ -137,13 +136,8 @@ impl SendContext<'_> {
 
 impl NoResponse {
     /// Returns the failure for the caller. A fault of its own body takes precedence.
-    fn into_failure(
-        self,
-        destination: &Destination,
-        upload: Option<&BodyProgress>,
-        deadline: &ResponseDeadline,
-    ) -> Failure {
-        if let Some(fault) = upload.and_then(|upload| upload.fault.get()) {
+    fn into_failure(self, destination: &Destination, deadline: &ResponseDeadline) -> Failure {
+        if let Some(fault) = deadline.upload_fault() {
             return fault.into();
         }
         let authority = &destination.origin.url.authority;

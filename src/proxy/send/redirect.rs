@@ -77,21 +77,20 @@ impl<'a> SendContext<'a> {
         }))
     }
 
-    /// Returns the context with the destination of the redirect, if there is one.
-    pub(super) fn with_redirect<'b>(
+    /// Returns the context with the destination of the redirect, if there is one. Boxed, because few
+    /// requests are redirected.
+    pub(super) fn redirected<'b>(
         &'b self,
         redirect: &'b Option<Box<RegionRedirect>>,
-    ) -> SendContext<'b>
+    ) -> Option<Box<SendContext<'b>>>
     where
         'a: 'b,
     {
-        let destination = redirect
-            .as_ref()
-            .and_then(|redirect| redirect.destination.as_ref());
-        SendContext {
-            destination: destination.unwrap_or(self.destination),
+        let destination = redirect.as_ref()?.destination.as_ref()?;
+        Some(Box::new(SendContext {
+            destination,
             ..*self
-        }
+        }))
     }
 
     /// Forgets the applied relocation if its gateway cannot be reached: the next request uses the
@@ -154,7 +153,11 @@ impl<'a> SendContext<'a> {
         let gateway = self.gateway_for(original.path(), path, customer, |gateway| {
             gateway.is_at(&location)
         })?;
-        let current = &self.with_redirect(&resend.redirect).destination.origin;
+        let redirected = resend
+            .redirect
+            .as_ref()
+            .and_then(|redirect| redirect.destination.as_ref());
+        let current = &redirected.unwrap_or(self.destination).origin;
         // The route's own gateway, if another one responded: the data was moved back.
         let is_back = Arc::ptr_eq(gateway, &self.destination.origin);
         if Arc::ptr_eq(gateway, current)

@@ -111,7 +111,7 @@ impl SendContext<'_> {
             Some(again) => match self.gate_wait(scope, until, owner) {
                 None => ReplayOutcome::TooManyWait,
                 Some(next) => {
-                    budget.next = Some((next, allowance));
+                    budget.next = Some(Box::new((next, allowance)));
                     unavailable.response.discard().await;
                     return Next::Again(again);
                 }
@@ -146,7 +146,7 @@ impl SendContext<'_> {
                 match self.gate_wait(scope, until, owner) {
                     None => ReplayOutcome::TooManyWait,
                     Some(next) => {
-                        budget.next = Some((next, Allowance::Retry));
+                        budget.next = Some(Box::new((next, Allowance::Retry)));
                         failed.response.discard().await;
                         return Next::Again(again);
                     }
@@ -170,7 +170,7 @@ impl SendContext<'_> {
         let budget = &mut resend.budget;
         let owner = Arc::clone(exchange.owner());
         let at_gate = budget.allowance_at_gate();
-        let next = budget.next.take().or_else(|| {
+        let next = budget.next.take().map(|next| *next).or_else(|| {
             let wait = self.wait_at_gate(scope, budget.left(at_gate), &owner)?;
             Some((wait, at_gate))
         });

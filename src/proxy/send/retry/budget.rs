@@ -37,8 +37,8 @@ pub(in crate::proxy::send) struct RetryBudget {
     rejections: u32,
     /// `true` once a failure without a hint was retried.
     pub(super) failure_retried: bool,
-    /// The wait before the next attempt.
-    pub(super) next: Option<(GateWait, Allowance)>,
+    /// The wait before the next attempt. Boxed, because few requests wait.
+    pub(super) next: Option<Box<(GateWait, Allowance)>>,
 }
 
 impl RetryBudget {
