@@ -1,6 +1,7 @@
 //! The command line. Results go to stdout, everything else to stderr; `run` prints log lines only.
 
 pub mod admin_client;
+pub mod ca;
 pub mod caller;
 pub mod check;
 pub mod demo;
@@ -54,6 +55,9 @@ pub enum Command {
     /// Create secrets and rules for callers
     #[command(subcommand)]
     Caller(CallerCommand),
+    /// Create the certificate authority of [intercept]
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// Exit with 0 if the gateway is ready, for containers without a shell
     Healthcheck(HealthcheckArgs),
     /// Print a completion script for a shell
@@ -112,6 +116,24 @@ pub enum CallerCommand {
     Suggest(SuggestArgs),
     /// List the callers of the running gateway, and when each of their secrets was last used
     List(OperatorArgs),
+}
+
+/// Subcommands of `ca`.
+#[derive(clap::Subcommand)]
+pub enum CaCommand {
+    /// Create an authority for Citrix's domains; print how clients trust it
+    New(NewCaArgs),
+}
+
+/// Arguments of `ca new`.
+#[derive(clap::Args)]
+pub struct NewCaArgs {
+    /// Folder for ca.pem, ca.key and ca-root.pem; existing files are not overwritten
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// Further domain of the authority, for hosts of [[route]]; can be repeated
+    #[arg(long = "domain", value_name = "DOMAIN", value_parser = ca::domain)]
+    domains: Vec<String>,
 }
 
 /// Arguments of `caller suggest`.

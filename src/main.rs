@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::check(&args),
         Command::Demo(args) => cli::demo::demo(&args, &hardening),
         Command::Emulator(args) => cli::emulator::emulator(*args),
+        Command::Ca(command) => cli::ca::ca(&command),
         Command::Caller(command) => cli::caller::caller(&command),
         Command::Healthcheck(args) => cli::healthcheck::healthcheck(&args),
         Command::Completions(args) => cli::completions(args),

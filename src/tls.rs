@@ -1,6 +1,8 @@
 //! TLS for both sides: rustls with aws-lc-rs, TLS 1.2 and 1.3.
 
+pub mod authority;
 pub(crate) mod fault;
+pub mod leaf_cache;
 pub(crate) mod pem;
 pub(crate) mod validity;
 

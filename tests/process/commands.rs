@@ -34,6 +34,7 @@ async fn help_and_version_print_to_stdout_and_exit_with_0() {
         "demo",
         "emulator",
         "caller",
+        "ca",
         "healthcheck",
         "completions",
     ] {
@@ -295,5 +296,48 @@ async fn log_is_text_in_a_terminal_unless_the_format_is_set() {
         let first = output.lines().next().unwrap_or_default();
         assert_eq!(first.starts_with('{'), is_json, "{format}: {output}");
         assert!(output.contains("not started"), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn ca_new_creates_an_authority_once_and_keeps_its_key_private() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let arguments = ["ca", "new", "--out", out, "--domain", "Reports.example.net"];
+    let exit = Program::run(&arguments, &[]).await;
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
+    for part in [
+        "cloud.com",
+        "reports.example.net",
+        "[intercept]",
+        "certutil",
+        "keytool",
+    ] {
+        assert!(exit.stdout.contains(part), "{part} in {}", exit.stdout);
+    }
+    let mode = |name: &str| {
+        let metadata = std::fs::metadata(folder.path().join(name)).unwrap();
+        std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777
+    };
+    assert_eq!(
+        ["ca.key", "ca.pem", "ca-root.pem"].map(mode),
+        [0o600, 0o644, 0o644]
+    );
+    let before = std::fs::read(folder.path().join("ca.key")).unwrap();
+    let again = Program::run(&arguments, &[]).await;
+    assert_eq!(again.code, Some(64));
+    assert!(
+        again.stderr.contains("is not overwritten"),
+        "{}",
+        again.stderr
+    );
+    assert_eq!(std::fs::read(folder.path().join("ca.key")).unwrap(), before);
+    let missing = folder.path().join("missing");
+    let missing = ["ca", "new", "--out", missing.to_str().unwrap()];
+    let exit = Program::run(&missing, &[]).await;
+    assert_eq!(exit.code, Some(1));
+    for domain in ["10.0.0.1", "a..b", "*.example.net", "-a.example", ""] {
+        let exit = Program::run(&["ca", "new", "--out", out, "--domain", domain], &[]).await;
+        assert_eq!(exit.code, Some(64), "{domain}");
     }
 }

@@ -131,23 +131,28 @@ impl Cloud {
         }
     }
 
+    /// Returns the host of the trust service, which has only a token endpoint.
+    pub const fn trust_host(self) -> &'static str {
+        match self {
+            Self::Gov => "trust.citrixworkspacesapi.us",
+            // No trust host of Japan is documented.
+            Self::Commercial | Self::Us | Self::Eu | Self::ApS | Self::Japan => {
+                "trust.citrixworkspacesapi.net"
+            }
+        }
+    }
+
     /// Returns the default token URL of a customer.
     ///
     /// `api_origin` is scheme, host and port of the API gateway in use, [`Self::api_url`] or an
     /// override: the OAuth2 endpoint is on the same host, so that credentials for a staging gateway
     /// never reach production. The trust service has a separate host and uses the customer `root`.
     pub fn token_url(self, api_origin: &str, customer_id: &str, dialect: TokenDialect) -> String {
-        match (dialect, self) {
-            (TokenDialect::Oauth2, _) => {
+        match dialect {
+            TokenDialect::Oauth2 => {
                 format!("{api_origin}/cctrustoauth2/{customer_id}/tokens/clients")
             }
-            (TokenDialect::Trust, Self::Gov) => {
-                "https://trust.citrixworkspacesapi.us/root/tokens/clients".to_owned()
-            }
-            // No trust host of Japan is documented.
-            (TokenDialect::Trust, _) => {
-                "https://trust.citrixworkspacesapi.net/root/tokens/clients".to_owned()
-            }
+            TokenDialect::Trust => format!("https://{}/root/tokens/clients", self.trust_host()),
         }
     }
 }

@@ -11,6 +11,8 @@ mod document;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use super::clouds::Cloud;
 use crate::path::first_segment;
 pub use table::SERVICES;
@@ -187,6 +189,29 @@ pub fn reserved_prefixes() -> impl Iterator<Item = &'static str> {
         _ => None,
     });
     [CLASSIC, DIRECT, REGION].into_iter().chain(hosts)
+}
+
+/// Returns the domains of all hosts of all clouds, the last two labels of each, in alphabetical
+/// order: those for which an authority may issue certificates (interface §4.6).
+pub fn domains() -> Vec<String> {
+    let mut domains = BTreeSet::new();
+    for (_, cloud) in Cloud::ALL {
+        let hosts = built_in_prefixes(cloud, ["customer"]).into_iter();
+        let trust = format!("https://{}", cloud.trust_host());
+        let urls = hosts
+            .map(|it| it.url)
+            .chain([cloud.api_url().to_owned(), trust]);
+        domains.extend(urls.filter_map(|url| domain_of(&url).map(str::to_owned)));
+    }
+    domains.into_iter().collect()
+}
+
+/// Returns the last two labels of the host of an `https` URL of the table.
+fn domain_of(url: &str) -> Option<&str> {
+    let host = url.strip_prefix("https://")?.split('/').next()?;
+    let (rest, _) = host.rsplit_once('.')?;
+    let start = rest.rfind('.').map_or(0, |dot| dot + 1);
+    Some(&host[start..])
 }
 
 /// Prefix of the classic hosts.

@@ -237,3 +237,20 @@ fn all_hosts_are_in_domains_of_citrix() {
         }
     }
 }
+
+#[test]
+fn domains_are_those_of_citrix() {
+    assert_eq!(
+        domains(),
+        [
+            "citrixcloud.jp",
+            "citrixworkspacesapi.jp",
+            "citrixworkspacesapi.net",
+            "citrixworkspacesapi.us",
+            "cloud.com",
+            "cloud.us",
+            "xendesktop.net",
+            "xendesktop.us",
+        ]
+    );
+}
