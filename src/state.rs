@@ -4,10 +4,12 @@
 pub mod addressing;
 mod customer;
 mod customer_index;
+pub mod known_hosts;
 pub mod lifecycle;
 mod limits;
 mod origins;
 pub mod published;
+mod reversed_routes;
 mod route;
 pub mod shared;
 mod snapshot;

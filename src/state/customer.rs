@@ -126,6 +126,14 @@ impl Customer {
         &self.api
     }
 
+    /// Returns `true` if both customers have the same hosts, so that their [`Self::links`] are equal.
+    pub(super) fn has_hosts_of(&self, other: &Self) -> bool {
+        self.cloud == other.cloud
+            && self.api.authorization == other.api.authorization
+            && self.api.base_path == other.api.base_path
+            && Arc::ptr_eq(&self.api.origin, &other.api.origin)
+    }
+
     /// Returns the customer's limit on `route`, and the longest wait for it.
     pub fn limit(&self, route: &Route) -> Option<(&Limit, Duration)> {
         self.limits.get(route.limit?)

@@ -37,6 +37,13 @@ impl CustomerIndex {
         self.sorted.get(found.ok()?)
     }
 
+    /// Returns all customers: the default one, then the others by id.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Customer> {
+        let others = self.sorted.iter().enumerate();
+        let others = others.filter(|(index, _)| Some(*index) != self.default);
+        self.default().into_iter().chain(others.map(|(_, it)| it))
+    }
+
     /// Returns the customer of requests that name none.
     pub fn default(&self) -> Option<&Customer> {
         self.sorted.get(self.default?)

@@ -35,6 +35,11 @@ impl Origins {
         }
     }
 
+    /// Returns the configuration of new connections.
+    pub(super) fn dial_config(&self) -> &DialConfig {
+        &self.dial_config
+    }
+
     pub(super) fn resolve(&mut self, url: &UpstreamUrl) -> ResolvedUrl {
         ResolvedUrl {
             origin: self.of(url),

@@ -143,6 +143,11 @@ impl Published {
         self.fleet.as_ref()
     }
 
+    /// Returns the configuration of new connections.
+    pub(super) fn dial_config(&self) -> &DialConfig {
+        self.origins.dial_config()
+    }
+
     /// Returns `true` if requests may be sent to the origin with this id.
     pub(super) fn has_origin(&self, id: u64) -> bool {
         self.origins.contains(id)

@@ -1,5 +1,6 @@
 //! A worker's view of the published state.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use secrecy::ExposeSecret as _;
 
 use super::customer::Customer;
 use super::customer_index::CustomerIndex;
+use super::known_hosts::KnownHosts;
 use super::published::Published;
 use super::route::Route;
 use crate::callers::Callers;
@@ -16,6 +18,7 @@ use crate::config::{self, Live, Mode};
 use crate::observe::audit::AuditLog;
 use crate::observe::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::observe::recent::CallerActivity;
+use crate::upstream::dial::DialConfig;
 use crate::upstream::origin::Origin;
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::{AuthorizationScheme, services};
@@ -38,6 +41,8 @@ pub struct Snapshot {
     pub callers: Callers,
     /// The signer of gateway tokens, if `login.signing_key` is set or replicas share a key.
     pub signer: Option<Signer>,
+    /// Built at first use.
+    pub(super) known_hosts: OnceCell<Rc<KnownHosts>>,
     /// The generator of request ids.
     pub ids: IdGenerator,
     pub metrics: WorkerMetrics,
@@ -76,6 +81,7 @@ impl Snapshot {
             customers: CustomerIndex::new(&published.customers),
             callers: Callers::new(callers.collect()),
             signer: signer(&published),
+            known_hosts: OnceCell::new(),
             ids: ids.unwrap_or_default(),
             unrouted: metrics.route(NONE, NONE, &names),
             anonymous_activity: metrics.recent.caller(unidentified),
@@ -128,6 +134,11 @@ impl Snapshot {
         [(&api.origin, api.base_path.as_str())]
             .into_iter()
             .chain(known)
+    }
+
+    /// Returns the configuration of new connections.
+    pub fn dial_config(&self) -> &DialConfig {
+        self.published.dial_config()
     }
 
     /// Returns `true` if new requests may be sent to the origin with this id.

@@ -6,6 +6,7 @@
 pub mod basic_auth;
 pub mod citrix;
 pub mod coding;
+pub mod connect_target;
 pub mod field_list;
 pub mod form;
 pub mod forwarded;

@@ -119,6 +119,13 @@ impl LinkMap {
         map
     }
 
+    /// Returns the hosts of the table, in lower case, that have the default port of their scheme.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let origins = self.origins.keys();
+        let origins = origins.filter(|origin| origin.port.is_none());
+        origins.map(|origin| origin.host.as_str())
+    }
+
     /// Returns the path at the gateway of `path` at an upstream, if a route leads there.
     pub fn path_at_gateway(&self, upstream: &str, path: &str) -> Option<String> {
         let origin = self.origins.get(&LinkOrigin::parse(upstream)?)?;
