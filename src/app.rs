@@ -30,10 +30,13 @@ use crate::fleet::{FleetThread, Source, TlsFiles};
 use crate::inbound::connection::Evictions;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::descriptor_budget::DescriptorBudget;
-use crate::inbound::listener::{self, BindError, BoundSocket};
+use crate::inbound::intercept_metrics::InterceptMetrics;
+use crate::inbound::listener::{self, BindError, BoundSocket, ListenerMode};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
 use crate::inbound::shortage::Shortage;
-use crate::inbound::tls::{CertificateReloader, HandshakeFailures, InboundTls};
+use crate::inbound::tls::{
+    CertificateReloader, HandshakeFailures, InboundTls, InterceptTls, read_authority,
+};
 use crate::limit::owner::{Resource, ResourceKind};
 use crate::observe::audit::AuditLog;
 use crate::observe::metrics::Metrics;
@@ -126,6 +129,8 @@ pub struct App {
 pub struct Addresses {
     /// The listeners for callers; `true` with TLS.
     pub listeners: Vec<(BindAddress, bool)>,
+    /// The listeners of `[intercept]`.
+    pub intercept: Vec<BindAddress>,
     pub admin: SocketAddr,
 }
 
@@ -175,14 +180,17 @@ impl App {
         let log_level = boot.log.level;
         let metrics = Metrics::new(boot.workers.get())?;
         let files = FileReader::register(metrics.registry())?;
-        let (reloader, upstream_tls) = read_files(&boot, &live, &metrics, &files, clock)?;
+        let StartFiles {
+            reloader,
+            intercept,
+            upstream: upstream_tls,
+        } = StartFiles::read(&boot, &live, &metrics, &files, clock)?;
         let Sockets {
             addresses,
             callers: bound,
             admin: admin_listener,
         } = Sockets::bind(&boot, passed)?;
-        let dial_config =
-            DialConfig::new(upstream_tls.configs.clone(), live.upstream.egress.clone());
+        let dial_config = DialConfig::of(upstream_tls.configs.clone(), &live.upstream);
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedControlClient::from(control::client(&live, &dial_config));
         let fleet = start_fleet(&boot, &live, &upstream_tls, &metrics)?;
@@ -197,8 +205,8 @@ impl App {
             .descriptors
             .warn_if_too_low(&shared.published.load().live.limits);
         let lifecycle = Lifecycle::default();
-        let workers =
-            start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
+        let modes = listener_modes(&boot, inbound_tls.as_ref(), intercept.as_ref());
+        let workers = start_workers(&boot, &bound, &shared, &modes, &lifecycle).await?;
         control.apply(&shared.published.load());
         control.follow_egress(&dial_config);
         let announcement = Announcement::start(&boot.replica, &fingerprint, &shared, &mut control);
@@ -236,11 +244,11 @@ impl App {
         let [at_start, now] = &self.fingerprints;
         let changes = Changes::between(at_start, now, &config.fingerprint);
         let same_tls = self.upstream_tls.is_equivalent(&tls);
-        let egress = &config.live.upstream.egress;
-        let dial_config = if same_tls && self.dial_config.matches(egress) {
+        let upstream = &config.live.upstream;
+        let dial_config = if same_tls && self.dial_config.matches(upstream) {
             self.dial_config.clone()
         } else {
-            DialConfig::new(tls.configs.clone(), egress.clone())
+            DialConfig::of(tls.configs.clone(), upstream)
         };
         // Before the limits are named by its key.
         if let (Some(fleet), Some(settings)) = (&self.fleet, &config.live.fleet) {
@@ -408,18 +416,36 @@ fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<BoundSocket>, Sta
             Role::Proxy
         }
     };
-    let mut bound = Vec::with_capacity(boot.listeners.len());
-    for listener in &boot.listeners {
-        bound.push(match passed.take(role(listener), &listener.address)? {
+    let callers = boot.listeners.iter();
+    let callers = callers.map(|listener| (role(listener), &listener.address));
+    let intercept = intercept_addresses(boot).map(|address| (Role::Intercept, address));
+    let mut bound = Vec::new();
+    for (role, address) in callers.chain(intercept) {
+        bound.push(match passed.take(role, address)? {
             Some(passed) => passed,
-            None => BoundSocket::bind(
-                &listener.address,
-                boot.unix_mode,
-                boot.is_ipv6_only(&listener.address),
-            )?,
+            None => BoundSocket::bind(address, boot.unix_mode, boot.is_ipv6_only(address))?,
         });
     }
     Ok(bound)
+}
+
+fn intercept_addresses(boot: &Boot) -> impl Iterator<Item = &BindAddress> {
+    boot.intercept.iter().flat_map(|it| &it.addresses)
+}
+
+/// Returns the protocol of each socket that [`bind`] returns.
+fn listener_modes(
+    boot: &Boot,
+    inbound_tls: Option<&InboundTls>,
+    intercept: Option<&InterceptTls>,
+) -> Vec<ListenerMode> {
+    let callers = boot.listeners.iter().map(|listener| {
+        let tls = inbound_tls.filter(|_| listener.tls);
+        tls.map_or(ListenerMode::Plain, |tls| ListenerMode::Tls(tls.clone()))
+    });
+    let intercept = intercept_addresses(boot).zip(intercept.into_iter().cycle());
+    let intercept = intercept.map(|(_, tls)| ListenerMode::Intercept(tls.clone()));
+    callers.chain(intercept).collect()
 }
 
 fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, StartError> {
@@ -446,8 +472,13 @@ fn addresses(
     for (listener, bound) in boot.listeners.iter().zip(bound) {
         listeners.push((bound.address()?, listener.tls));
     }
+    let intercept = bound.iter().skip(listeners.len());
+    let intercept = intercept
+        .map(BoundSocket::address)
+        .collect::<Result<_, _>>()?;
     Ok(Addresses {
         listeners,
+        intercept,
         admin: admin.local_addr()?,
     })
 }
@@ -472,6 +503,7 @@ fn shared(
         heartbeats: Heartbeats::new(boot.workers.get()),
         evictions: Evictions::register(metrics.registry())?,
         handshake_failures: HandshakeFailures::register(metrics.registry())?,
+        intercepted: InterceptMetrics::register(metrics.registry())?,
         shortage: Shortage::default(),
         rejections: Rejections::default(),
         regions: Regions::default(),
@@ -535,44 +567,73 @@ fn start_fleet(
         .map_err(StartError::Fleet)
 }
 
-/// Reads certificates, keys and roots, and logs warnings about them.
-fn read_files(
-    boot: &Boot,
-    live: &Live,
-    metrics: &Metrics,
-    files: &FileReader,
-    clock: Clock,
-) -> Result<(Option<CertificateReloader>, UpstreamTls), StartError> {
-    let reloader = match &boot.certificate {
-        None => Ok(None),
-        Some(certificate) => {
-            let expiry = metrics.certificate_expiry()?;
-            CertificateReloader::new(certificate.clone(), expiry, files, clock).map(Some)
+/// The contents of certificate, key and root files at start.
+struct StartFiles {
+    /// With `[listen.tls]`.
+    reloader: Option<CertificateReloader>,
+    /// With `[intercept]`.
+    intercept: Option<InterceptTls>,
+    upstream: UpstreamTls,
+}
+
+impl StartFiles {
+    /// Reads the files, and logs warnings about them.
+    fn read(
+        boot: &Boot,
+        live: &Live,
+        metrics: &Metrics,
+        files: &FileReader,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let reloader = match &boot.certificate {
+            None => Ok(None),
+            Some(certificate) => {
+                let expiry = metrics.certificate_expiry()?;
+                CertificateReloader::new(certificate.clone(), expiry, files, clock).map(Some)
+            }
+        };
+        let authority = boot.intercept.as_ref().map(|it| &it.authority);
+        let authority = authority
+            .map(|files| read_authority(files, clock))
+            .transpose();
+        let upstream = UpstreamTls::new(&live.upstream);
+        let inbound = TlsError::both(reloader, authority);
+        let (reloader, authority, upstream) = match (inbound, upstream) {
+            (Ok((reloader, authority)), Ok(upstream)) => (reloader, authority, upstream),
+            (inbound, upstream) => {
+                let mut problems = inbound.err().unwrap_or_default();
+                problems.extend(upstream.err().map(|error| error.config_problem()));
+                return Err(StartError::Config(problems));
+            }
+        };
+        let store = boot
+            .fleet_store
+            .as_ref()
+            .and_then(|store| store.tls.clone());
+        if let Some(files) = store {
+            let roots = Arc::clone(upstream.roots());
+            // Read again for each connection.
+            let unused = TlsFiles { roots, files }.client_config();
+            unused.map_err(|error| StartError::Config(vec![error.config_problem()]))?;
         }
-    };
-    let upstream = UpstreamTls::new(&live.upstream);
-    let (reloader, upstream) = TlsError::both(reloader, upstream).map_err(StartError::Config)?;
-    let store = boot
-        .fleet_store
-        .as_ref()
-        .and_then(|store| store.tls.clone());
-    if let Some(files) = store {
-        let roots = Arc::clone(upstream.roots());
-        // Read again for each connection.
-        let unused = TlsFiles { roots, files }.client_config();
-        unused.map_err(|error| StartError::Config(vec![error.config_problem()]))?;
+        let (intercept, warnings) = authority.unzip();
+        let warnings = warnings.into_iter().flatten();
+        for warning in warnings.chain(upstream.warning.clone()) {
+            tracing::warn!("{warning}");
+        }
+        Ok(Self {
+            reloader,
+            intercept,
+            upstream,
+        })
     }
-    if let Some(warning) = &upstream.warning {
-        tracing::warn!("{warning}");
-    }
-    Ok((reloader, upstream))
 }
 
 async fn start_workers(
     boot: &Boot,
     bound: &[BoundSocket],
     shared: &Arc<Shared>,
-    inbound_tls: Option<&InboundTls>,
+    modes: &[ListenerMode],
     lifecycle: &Lifecycle,
 ) -> Result<Vec<WorkerThread>, StartError> {
     let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..boot.workers.get())
@@ -582,9 +643,8 @@ async fn start_workers(
     let mut workers = Vec::with_capacity(boot.workers.get());
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let mut listeners = Vec::with_capacity(bound.len());
-        for (listener, bound) in boot.listeners.iter().zip(bound) {
-            let tls = inbound_tls.filter(|_| listener.tls).cloned();
-            listeners.push((bound.handle()?, tls));
+        for (bound, mode) in bound.iter().zip(modes) {
+            listeners.push((bound.handle()?, mode.clone()));
         }
         let work = Worker {
             index,

@@ -19,6 +19,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::{Caller, MAX_SECRETS};
+use crate::error::{Failure, Reason};
+use crate::inbound::intercepted::TunnelCaller;
 use crate::inbound::tls::CallerCertificate;
 use crate::system::clock::Clock;
 use crate::system::digest::Sha256;
@@ -148,6 +150,65 @@ impl Callers {
     pub fn index_of(&self, name: &[u8]) -> Option<usize> {
         let name = std::str::from_utf8(name).ok()?;
         self.by_name.get(name).copied()
+    }
+
+    /// Returns the caller of a tunnel, for [`Self::identify_tunnel`].
+    pub fn tunnel_caller(&self, identity: Identity) -> Option<TunnelCaller> {
+        let caller = self.get(identity.caller)?;
+        Some(TunnelCaller {
+            name: caller.name.as_str().into(),
+            secret: identity
+                .secret
+                .and_then(|index| caller.secrets.get(index).copied()),
+        })
+    }
+
+    /// Identifies the caller of a request inside a tunnel. The caller may have changed since.
+    ///
+    /// # Errors
+    /// `caller_forbidden` if it has no longer this secret or does not match the peer.
+    pub fn identify_tunnel(
+        &self,
+        tunnel: Option<&TunnelCaller>,
+        peer: PeerIdentity<'_>,
+    ) -> Result<Identity, Failure> {
+        let identified = tunnel.and_then(|tunnel| {
+            let index = self.index_of(tunnel.name.as_bytes())?;
+            let caller = self.get(index).filter(|it| peer.matches(it).is_some())?;
+            let identity = Identity::without_secret(index);
+            match &tunnel.secret {
+                None => (!caller.has_secret()).then_some(identity),
+                Some(hash) => {
+                    let secret = caller.secrets.iter().position(|secret| secret == hash)?;
+                    let secret = Some(secret);
+                    Some(Identity { secret, ..identity })
+                }
+            }
+        });
+        identified.ok_or_else(|| {
+            let detail = "the caller of the tunnel has changed; connect again";
+            Failure::new(Reason::CallerForbidden, detail)
+        })
+    }
+
+    /// Returns the failure of a request without a caller: one for every cause, so that a response
+    /// does not confirm a secret presented from the wrong network. `to_proxy` if the credentials
+    /// belong in `Proxy-Authorization`.
+    pub fn unknown_caller(&self, unknown: UnknownCaller<'_>, to_proxy: bool) -> Failure {
+        // A stale gateway token can be replaced by a login, even if no caller has a secret.
+        let failure = if !self.have_secrets() && unknown != UnknownCaller::StaleToken {
+            let detail = "no caller is configured for this network or client certificate";
+            Failure::new(Reason::CallerForbidden, detail)
+        } else if to_proxy {
+            let detail = "no valid credentials; send a caller's name and secret in Proxy-Authorization (HTTP Basic), \
+                          from a network of that caller";
+            Failure::new(Reason::CallerUnknown, detail).of_proxy()
+        } else {
+            let detail = "no valid credentials; send a caller's name and secret by HTTP Basic, or its secret in \
+                          X-Api-Key or as a bearer token, from a network of that caller";
+            Failure::new(Reason::CallerUnknown, detail)
+        };
+        failure.with_source(unknown.to_string())
     }
 
     /// Identifies the caller by a gateway token, else as [`Self::identify`].

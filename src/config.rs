@@ -30,8 +30,8 @@ mod value;
 use std::sync::Arc;
 
 pub use boot::{
-    AdminSettings, BindAddress, Boot, CertificateFiles, ClientCertificates, ListenAddress,
-    LogFormat, LogSettings,
+    AdminSettings, AuthorityFiles, BindAddress, Boot, CertificateFiles, ClientCertificates,
+    InterceptSettings, ListenAddress, LogFormat, LogSettings,
 };
 pub use caller::{Caller, CertificateName, MAX_SECRETS, Mode, check_name};
 pub use changes::{BOOT_KEYS, Changes, ConfigFingerprint};
@@ -42,8 +42,8 @@ pub use environment::process_environment;
 pub use fleet::{Fleet, FleetSecrets, FleetStore, HostPort, Sentinels, StoreAddress, StoreTls};
 pub use key::join_names;
 pub use live::{
-    AllowedHosts, Http2Mode, KnownGateway, Limits, Live, LoginSettings, Networks, TokenCache,
-    TokenSettings, UpstreamSettings,
+    AllowedHosts, FixedAddresses, HostPattern, Http2Mode, KnownGateway, Limits, Live,
+    LoginSettings, Networks, TokenCache, TokenSettings, UpstreamSettings,
 };
 pub use report::ConfigProblem;
 pub use route::{Quota, RouteLimit, RouteSettings, RouteTarget, UpstreamEndpoint, UpstreamUrl};

@@ -8,7 +8,9 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -192,6 +194,8 @@ struct Details {
     retry_after: Option<Duration>,
     /// The transaction id of the failed login (`token_unavailable`).
     login_transaction_id: Option<HeaderValue>,
+    /// The credentials of the caller belong in `Proxy-Authorization`.
+    is_of_proxy: bool,
     /// For the log only.
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -205,6 +209,7 @@ impl Failure {
             detail: detail.into(),
             retry_after: None,
             login_transaction_id: None,
+            is_of_proxy: false,
             source: None,
         }))
     }
@@ -225,6 +230,13 @@ impl Failure {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// Returns `caller_unknown` as that of a proxy: 407 instead of 401 (RFC 9110 section 15.5.8).
+    #[must_use]
+    pub fn of_proxy(mut self) -> Self {
+        self.0.is_of_proxy = true;
         self
     }
 
@@ -264,7 +276,11 @@ impl Failure {
     /// Returns the response in the format of Citrix's errors. The body repeats the transaction id,
     /// which every response has in a header too, because many tools log only the body.
     pub fn into_response(self, transaction_id: &HeaderValue) -> Response<Bytes> {
-        let status = self.0.reason.status();
+        let challenge = self.challenge();
+        let status = match challenge {
+            Some(PROXY_AUTHENTICATE) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            _ => self.0.reason.status(),
+        };
         let problem = Problem {
             r#type: format!("urn:citrix-auth-proxy:{}", self.0.reason.as_str()),
             title: self.0.reason.title(),
@@ -295,10 +311,20 @@ impl Failure {
         if let Some(id) = self.0.login_transaction_id {
             headers.insert(X_CWS_TRANSACTION_ID, id);
         }
-        if self.0.reason == Reason::CallerUnknown {
-            headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+        if let Some(challenge) = challenge {
+            headers.insert(challenge, CHALLENGE);
         }
         response
+    }
+
+    /// Returns the name of the field that requests credentials.
+    fn challenge(&self) -> Option<HeaderName> {
+        let is_unknown = self.0.reason == Reason::CallerUnknown;
+        is_unknown.then_some(if self.0.is_of_proxy {
+            PROXY_AUTHENTICATE
+        } else {
+            WWW_AUTHENTICATE
+        })
     }
 }
 

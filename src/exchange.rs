@@ -29,6 +29,7 @@ use crate::config::Live;
 use crate::error::Reason;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
+use crate::inbound::intercepted::{Intercepted, MappedPath};
 use crate::limit::owner::Owner;
 use crate::observe::audit::UnqueuedLine;
 use crate::observe::metrics::RouteMetrics;
@@ -52,6 +53,12 @@ pub struct Exchange {
     forwarded_for: Option<Box<str>>,
     method: Method,
     target: Option<PathAndQuery>,
+    /// The target of CONNECT.
+    connect_target: Option<Box<str>>,
+    /// The request was sent to a host of Citrix.
+    intercepted: Option<Arc<Intercepted>>,
+    /// The paths of an intercepted request, until it is admitted.
+    paths: Option<Box<MappedPath>>,
     version: Version,
     /// The caller's `traceparent`.
     trace: Option<TraceParent>,
@@ -158,6 +165,9 @@ impl Exchange {
             forwarded_for: forwarded_for(&snapshot.live, peer, headers).map(String::into_boxed_str),
             method: head.method.clone(),
             target: head.uri.path_and_query().cloned(),
+            connect_target: connect_target(head),
+            intercepted: None,
+            paths: None,
             version: head.version,
             trace,
             recording,
@@ -258,9 +268,36 @@ impl Exchange {
         self.sent_token = Some(token);
     }
 
-    /// Returns the path of the request as the caller wrote it.
+    /// Returns the path of the request as the caller wrote it; that at the gateway of an intercepted
+    /// request; the target of CONNECT.
     pub fn path(&self) -> &str {
-        self.target.as_ref().map_or("", PathAndQuery::path)
+        match &self.connect_target {
+            Some(target) => target,
+            None => self.target.as_ref().map_or("", PathAndQuery::path),
+        }
+    }
+
+    /// Records that the request was sent to a host of Citrix.
+    pub fn set_intercepted(&mut self, intercepted: Arc<Intercepted>, paths: MappedPath) {
+        self.intercepted = Some(intercepted);
+        self.paths = Some(Box::new(paths));
+    }
+
+    /// Takes the paths of an intercepted request.
+    pub fn take_paths(&mut self) -> Option<Box<MappedPath>> {
+        self.paths.take()
+    }
+
+    /// Returns `true` if the request is an intercepted one without a path at the gateway.
+    pub fn has_no_path(&self) -> bool {
+        self.paths
+            .as_ref()
+            .is_some_and(|paths| paths.mapped.is_err())
+    }
+
+    /// Returns the host to which an intercepted request was sent.
+    pub fn intercepted(&self) -> Option<&Arc<Intercepted>> {
+        self.intercepted.as_ref()
     }
 
     /// Returns `true` if the request presented a wrong secret, so that its response must be
@@ -328,6 +365,13 @@ impl Exchange {
             transaction_id: &self.ids.transaction,
         }
     }
+}
+
+/// Returns the target of CONNECT, which is no path.
+fn connect_target(head: &Parts) -> Option<Box<str>> {
+    let authority = head.uri.authority();
+    let authority = authority.filter(|_| head.method == Method::CONNECT);
+    authority.map(|authority| authority.as_str().into())
 }
 
 /// Returns the client that a trusted peer names in `Forwarded`. For the log only: no decision

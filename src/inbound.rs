@@ -6,6 +6,8 @@ pub mod connection_count;
 pub mod descriptor_budget;
 pub mod http1;
 pub mod http2;
+pub mod intercept_metrics;
+pub mod intercepted;
 pub mod listener;
 pub mod passed_sockets;
 pub mod proxy_header;

@@ -25,6 +25,7 @@ pub mod error;
 pub mod exchange;
 pub mod fleet;
 pub mod inbound;
+pub mod intercept;
 pub mod limit;
 pub mod login;
 pub mod observe;

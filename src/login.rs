@@ -30,6 +30,7 @@ use crate::config::Caller;
 use crate::error::{CHALLENGE, Failure, Reason, X_PROXY_ERROR};
 use crate::exchange::{CallerResponseBody, Exchange};
 use crate::inbound::body::{BodyFault, CallerBody};
+use crate::inbound::intercepted::CallerSource;
 use crate::observe::metrics::ANONYMOUS;
 use crate::state::Shared;
 use crate::state::Snapshot;
@@ -196,11 +197,15 @@ async fn grant(
 ) -> Result<Response<Bytes>, LoginRejection> {
     let live = &snapshot.live;
     let fields = KnownFields::of(&head.headers);
-    let authority = head::check_head(live, head, fields)?;
+    let intercepted = exchange.intercepted().cloned();
+    let authority = head::check_head(live, head, fields, intercepted.as_deref())?;
     if head.method != Method::POST {
         return Err(LoginRejection::Method);
     }
     head::reject_codings(&head.headers)?;
+    if intercepted.is_some() {
+        browser_guard::check_site(authority.as_ref(), &head.headers, fields)?;
+    }
     let callers = &snapshot.callers;
     if callers.is_empty() {
         browser_guard::admit_anonymous(
@@ -257,8 +262,18 @@ fn identify(
     exchange: &mut Exchange,
 ) -> Result<Identity, LoginRejection> {
     let (callers, identity) = (&snapshot.callers, exchange.peer_identity());
-    let in_header = PresentedCredentials::read(&head.headers)
-        .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
+    let in_header = match exchange.intercepted().map(|it| &it.caller) {
+        // The id and secret of the login are those that the tool has for Citrix.
+        Some(CallerSource::Tunnel(tunnel)) => {
+            return Ok(callers.identify_tunnel(tunnel.as_ref(), identity)?);
+        }
+        Some(CallerSource::ProxyField) => {
+            return identify_by_proxy_field(head, snapshot, exchange);
+        }
+        Some(CallerSource::Request) | None => PresentedCredentials::read(&head.headers),
+    };
+    let in_header =
+        in_header.map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
     let (presented, by_identity) = match in_header {
         // As in any other request, it takes precedence.
         PresentedCredentials::ApiKey(_) => (in_header, None),
@@ -289,6 +304,22 @@ fn identify(
             exchange.set_bad_secret(bad_secret);
             LoginRejection::InvalidClient(cause)
         })
+    })
+}
+
+/// Returns the caller in `Proxy-Authorization`, whatever id the login has.
+fn identify_by_proxy_field(
+    head: &Parts,
+    snapshot: &Snapshot,
+    exchange: &mut Exchange,
+) -> Result<Identity, LoginRejection> {
+    let callers = &snapshot.callers;
+    let presented = PresentedCredentials::read_proxy(&head.headers)
+        .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
+    let identified = callers.identify(&presented, exchange.peer_identity());
+    identified.map_err(|unknown| {
+        exchange.set_bad_secret(callers.is_bad_secret(unknown, &presented));
+        callers.unknown_caller(unknown, true).into()
     })
 }
 

@@ -20,13 +20,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 
 use crate::error::{Failure, Reason};
 use crate::exchange::body::ForwardedBody;
 use crate::exchange::{CallerResponseBody, Exchange};
 use crate::inbound::body::CallerBody;
 use crate::inbound::connection::Connection;
+use crate::inbound::intercepted::Intercepted;
+use crate::intercept::{self, Tunnel};
 use crate::login;
 use crate::observe::metrics::WorkerMetrics;
 use crate::state::{Shared, Snapshot};
@@ -111,23 +113,14 @@ impl Proxy {
             if plain_on_tls {
                 connection.drain();
             }
-            let facts = HeadFacts {
-                fields: KnownFields::of(&head.headers),
-                readings: PathReadings::of(head.uri.path()),
-            };
-            let mut exchange = Exchange::begin(
-                Rc::clone(&snapshot),
-                &self.shared.spans,
-                connection,
-                peer,
-                &head,
-                facts.fields,
-            );
+            let (mut exchange, facts) = self.begin(&snapshot, connection, peer, &mut head);
             if plain_on_tls {
                 let detail = "plain HTTP on an address that uses TLS; use https";
                 return exchange.failed(Failure::new(Reason::BadRequest, detail));
             }
-            if let Some(endpoint) = facts.login_endpoint(head.uri.path()) {
+            let login = facts.login_endpoint(head.uri.path());
+            // One without a path at the gateway is rejected by `admit`.
+            if let Some(endpoint) = login.filter(|_| !exchange.has_no_path()) {
                 // Boxed: rare.
                 return Box::pin(login::log_in(
                     endpoint,
@@ -148,6 +141,68 @@ impl Proxy {
                     exchange.failed(failure)
                 }
             }
+        }
+    }
+
+    /// Begins the record of a request. The path of an intercepted one is replaced with that at the
+    /// gateway.
+    fn begin(
+        &self,
+        snapshot: &Rc<Snapshot>,
+        connection: Rc<Connection>,
+        peer: Option<SocketAddr>,
+        head: &mut Parts,
+    ) -> (Box<Exchange>, HeadFacts) {
+        let intercepted = head.extensions.remove::<Arc<Intercepted>>();
+        let paths = intercepted
+            .as_ref()
+            .map(|intercepted| intercept::enter(head, snapshot, intercepted));
+        let facts = HeadFacts {
+            fields: KnownFields::of(&head.headers),
+            readings: PathReadings::of(head.uri.path()),
+        };
+        let spans = &self.shared.spans;
+        let mut exchange = Exchange::begin(
+            Rc::clone(snapshot),
+            spans,
+            connection,
+            peer,
+            head,
+            facts.fields,
+        );
+        if let Some((intercepted, paths)) = intercepted.zip(paths) {
+            exchange.set_intercepted(intercepted, paths);
+        }
+        (exchange, facts)
+    }
+
+    /// Returns the response to a request at an address of `[intercept]`, and the tunnel if it accepts
+    /// a CONNECT request.
+    pub async fn serve_as_proxy(
+        self: Rc<Self>,
+        (mut head, body): (Parts, CallerBody),
+        connection: Rc<Connection>,
+        peer: Option<SocketAddr>,
+    ) -> (Response<CallerResponseBody>, Option<Tunnel>) {
+        if head.method != Method::CONNECT {
+            let intercepted = intercept::of_absolute_target(&head.uri);
+            head.extensions.insert(Arc::new(intercepted));
+            let response = self.serve((head, body), connection, peer);
+            return (Box::pin(response).await, None);
+        }
+        let snapshot = self.snapshot();
+        let mut exchange = Exchange::begin(
+            Rc::clone(&snapshot),
+            &self.shared.spans,
+            connection,
+            peer,
+            &head,
+            KnownFields::of(&head.headers),
+        );
+        let connected = intercept::connect(&head, &snapshot, &self.shared, &mut exchange);
+        match Box::pin(connected).await {
+            Ok(tunnel) => (exchange.connected(), Some(tunnel)),
+            Err(failure) => (exchange.failed(failure), None),
         }
     }
 
@@ -189,6 +244,7 @@ impl Proxy {
             picked,
             host: prepared.caller_authority,
             secure: exchange.is_secure(),
+            is_intercepted: exchange.intercepted().is_some(),
         };
         translate::translate(sent, &links, exchange)
     }

@@ -13,8 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::inbound::connection::{Connections, sweep_interval};
-use crate::inbound::listener::ListenerHandle;
-use crate::inbound::tls::InboundTls;
+use crate::inbound::listener::{ListenerHandle, ListenerMode};
 use crate::observe::metrics::WorkerMetrics;
 use crate::proxy::Proxy;
 use crate::proxy::accept::{Acceptor, TransferredConnection};
@@ -37,8 +36,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
-    /// The listening sockets, with TLS or without.
-    pub(super) listeners: Vec<(ListenerHandle, Option<InboundTls>)>,
+    /// The listening sockets with their protocols.
+    pub(super) listeners: Vec<(ListenerHandle, ListenerMode)>,
     pub(super) phases: PhaseWatch,
     /// Connections from other workers.
     pub(super) inbox: mpsc::Receiver<TransferredConnection>,
@@ -112,13 +111,13 @@ impl Worker {
             workers,
         });
         let mut tasks = JoinSet::new();
-        for (handle, tls) in listeners {
+        for (handle, mode) in listeners {
             let (acceptor, mut phases) = (Rc::clone(&acceptor), phases.clone());
             match handle.listen() {
                 Ok(listener) => {
                     tasks.spawn_local(async move {
                         acceptor
-                            .accept(listener, tls, phases.reached(Phase::Draining))
+                            .accept(listener, mode, phases.reached(Phase::Draining))
                             .await;
                     });
                 }

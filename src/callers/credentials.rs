@@ -2,7 +2,7 @@
 //! send (contract §2).
 
 use citrix_wire::basic_auth::BasicCredentials;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The field for a secret alone.
@@ -38,6 +38,17 @@ impl<'r> PresentedCredentials<'r> {
             (None, Some(value)) => Self::in_authorization(value.as_bytes()),
             (None, None) => Self::Absent,
         })
+    }
+
+    /// Reads the credentials for the gateway as a proxy (RFC 9110 section 11.7.2).
+    ///
+    /// # Errors
+    /// If `Proxy-Authorization` occurs twice.
+    pub fn read_proxy(headers: &'r HeaderMap) -> Result<Self, DuplicateField> {
+        let field = single(headers, &PROXY_AUTHORIZATION, "Proxy-Authorization")?;
+        Ok(field.map_or(Self::Absent, |value| {
+            Self::in_authorization(value.as_bytes())
+        }))
     }
 
     fn in_authorization(value: &'r [u8]) -> Self {

@@ -7,12 +7,13 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::browser_guard;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
+use crate::inbound::intercepted::{CallerSource, Intercepted};
 use crate::inbound::strict;
 use citrix_wire::host::{self, Authority};
 use citrix_wire::known_fields::KnownFields;
 
-/// Rejects an ambiguous head, a method that is not forwarded, and a foreign host. Returns the
-/// authority. `fields` are those of the head.
+/// Rejects an ambiguous head, a method that is not forwarded, and a foreign host: for an intercepted
+/// request, any but that of its connection. Returns the authority. `fields` are those of the head.
 ///
 /// # Errors
 /// `bad_request`, `headers_too_large` or `foreign_host`.
@@ -20,6 +21,7 @@ pub fn check_head<'h>(
     live: &Live,
     head: &'h Parts,
     fields: KnownFields,
+    intercepted: Option<&Intercepted>,
 ) -> Result<Option<Authority<'h>>, Failure> {
     strict::check(head, fields)?;
     if !is_forwardable(&head.method) {
@@ -28,8 +30,27 @@ pub fn check_head<'h>(
     }
     let authority = host::authority(head.version, &head.uri, &head.headers)
         .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
-    browser_guard::check_host(&live.hosts, authority.as_ref())?;
+    match intercepted {
+        None => browser_guard::check_host(&live.hosts, authority.as_ref())?,
+        // An absolute target is its only source.
+        Some(it) if matches!(it.caller, CallerSource::ProxyField) => {}
+        Some(it) if !is_of(it, authority.as_ref()) => {
+            let detail = "the host of the request is not that of its connection";
+            return Err(Failure::new(Reason::ForeignHost, detail));
+        }
+        Some(_) => {}
+    }
     Ok(authority)
+}
+
+/// Returns `true` for the host of the connection, as clients write it: without the dot of the root.
+fn is_of(intercepted: &Intercepted, authority: Option<&Authority<'_>>) -> bool {
+    authority.is_some_and(|authority| {
+        let text = authority.as_str();
+        let name = text.split_once(':').map_or(text, |(name, _)| name);
+        let port = authority.port().unwrap_or(intercepted.default_port);
+        name.eq_ignore_ascii_case(&intercepted.host) && port == intercepted.default_port
+    })
 }
 
 /// Returns `false` for `CONNECT`, for `PRI`, which begins HTTP/2, and for methods that reflect the

@@ -10,6 +10,7 @@ use super::{CheckArgs, FAILURE, Format, SUCCESS, USAGE, eprint, print};
 use crate::cli::doctor::{self, Check, CheckState};
 use crate::config::{self, Caller, Config, ConfigProblem, RouteSettings, RouteTarget};
 use crate::inbound;
+use crate::inbound::tls::read_authority;
 use crate::system::clock::Clock;
 use crate::tls::TlsError;
 use crate::upstream::tls::UpstreamTls;
@@ -33,17 +34,32 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     let loaded = loaded.and_then(|config| {
         let files = config.boot.certificate.as_ref();
         let inbound = files.map(inbound::tls::check).transpose();
+        let authority = config.boot.intercept.as_ref().map(|it| &it.authority);
+        let authority = authority.map(|files| read_authority(files, Clock::SYSTEM));
+        let authority = authority
+            .transpose()
+            .map(|read| read.map(|(_, warnings)| warnings));
         let upstream = UpstreamTls::new(&config.live.upstream);
-        TlsError::both(inbound, upstream).map(|(inbound, upstream)| (config, inbound, upstream))
+        let (inbound, upstream) = (TlsError::both(inbound, authority), upstream);
+        match (inbound, upstream) {
+            (Ok((inbound, authority)), Ok(upstream)) => {
+                let warnings = [inbound, authority].into_iter().flatten().flatten();
+                Ok((config, warnings.collect::<Vec<_>>(), upstream))
+            }
+            (inbound, upstream) => {
+                let mut problems = inbound.err().unwrap_or_default();
+                problems.extend(upstream.err().map(|error| error.config_problem()));
+                Err(problems)
+            }
+        }
     });
-    let (mut config, inbound, upstream) = match loaded {
+    let (mut config, warnings, upstream) = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => return print_problems(args, &problems),
     };
-    let warnings = inbound.into_iter().flatten();
     config
         .warnings
-        .extend(warnings.chain(upstream.warning.clone()));
+        .extend(warnings.into_iter().chain(upstream.warning.clone()));
     match args.format {
         Format::Text => in_text(args, &config, &upstream),
         Format::Json => in_json(args, config, &upstream),
@@ -139,6 +155,9 @@ fn summary(config: &Config) -> String {
     for listener in &config.boot.listeners {
         let scheme = if listener.tls { "https" } else { "http" };
         let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
+    }
+    for address in config.boot.intercept.iter().flat_map(|it| &it.addresses) {
+        let _ = writeln!(text, "intercept  {address} (proxy, and https by name)");
     }
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
     if let Some(proxy) = config.live.upstream.egress.proxy() {

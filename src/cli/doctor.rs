@@ -46,7 +46,7 @@ pub async fn examine(
     report: &mut dyn FnMut(Check),
 ) -> Result<(), TlsError> {
     let live = &*config.live;
-    let dial_config = DialConfig::new(tls.configs.clone(), live.upstream.egress.clone());
+    let dial_config = DialConfig::of(tls.configs.clone(), &live.upstream);
     let client = ControlClient::new(dial_config.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
     let api = HttpApi::new(client.into(), IdGenerator::default());

@@ -147,6 +147,9 @@ fn log_addresses(addresses: &Addresses) {
     for (address, tls) in &addresses.listeners {
         tracing::info!(%address, tls, "listening for callers");
     }
+    for address in &addresses.intercept {
+        tracing::info!(%address, "listening for tools with built-in host names");
+    }
     tracing::info!(address = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "listening for operators");
 }
 

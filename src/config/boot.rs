@@ -16,6 +16,8 @@ pub struct Boot {
     pub listeners: Vec<ListenAddress>,
     /// `listen.tls`.
     pub certificate: Option<CertificateFiles>,
+    /// `[intercept]`.
+    pub intercept: Option<InterceptSettings>,
     /// Permission bits of unix socket files.
     pub unix_mode: u32,
     /// Number of data-path threads.
@@ -37,7 +39,9 @@ impl Boot {
         let BindAddress::Tcp(SocketAddr::V6(address)) = address else {
             return false;
         };
+        let intercept = self.intercept.iter().flat_map(|it| &it.addresses);
         let callers = self.listeners.iter().map(|listener| &listener.address);
+        let callers = callers.chain(intercept);
         let mut others = callers.filter_map(|other| match other {
             BindAddress::Tcp(other) => Some(other),
             BindAddress::Unix(_) => None,
@@ -71,6 +75,24 @@ impl fmt::Display for BindAddress {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// `[intercept]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterceptSettings {
+    /// `intercept.address`, at least one.
+    pub addresses: Vec<BindAddress>,
+    /// `intercept.ca`.
+    pub authority: AuthorityFiles,
+}
+
+/// The PEM files of the authority that issues certificates for intercepted hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthorityFiles {
+    /// Its certificate and those above it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// The PEM files of the TLS listeners.

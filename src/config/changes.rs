@@ -11,7 +11,7 @@ use crate::system::digest::{Sha256, Sha256Builder};
 use crate::system::files::FileDigest;
 
 /// Keys, and tables of keys, that are read at start only.
-pub const BOOT_KEYS: [&str; 17] = [
+pub const BOOT_KEYS: [&str; 19] = [
     "admin",
     "fleet.lease",
     "fleet.limits",
@@ -24,6 +24,8 @@ pub const BOOT_KEYS: [&str; 17] = [
     "fleet.tokens",
     "fleet.url",
     "insecure.plain_fleet",
+    "intercept.address",
+    "intercept.ca",
     "listen.address",
     "listen.tls",
     "listen.unix_mode",
@@ -31,7 +33,12 @@ pub const BOOT_KEYS: [&str; 17] = [
     "log.format",
 ];
 /// Keys that differ between replicas of a fleet.
-const OWN_KEYS: [&str; 3] = ["admin.address", "fleet.replica", "listen.address"];
+const OWN_KEYS: [&str; 4] = [
+    "admin.address",
+    "fleet.replica",
+    "intercept.address",
+    "listen.address",
+];
 /// Arrays of tables, each with the key that identifies a block.
 const BLOCKS: [(&str, &str); 3] = [
     ("caller", "name"),

@@ -11,6 +11,7 @@ mod customers;
 mod egress;
 mod fleet;
 mod gateways;
+mod intercept;
 mod limits;
 mod listen;
 mod login;
@@ -45,6 +46,7 @@ use caller::{check_access, check_callers, check_client_certificates};
 use customers::{CustomerList, check_customers};
 use fleet::check_fleet;
 use gateways::known_gateways;
+use intercept::check_intercept;
 use limits::check_limits;
 use listen::check_listen;
 use login::check_login;
@@ -159,8 +161,13 @@ fn check_config(raw: RawConfig, report: &mut Report<'_>) -> Option<(Boot, Live)>
     let callers = check_callers(&raw.caller, known, report);
     check_client_certificates(&raw.caller, raw.listen.tls.as_ref(), report);
     let access = check_access(&raw.caller, &callers, &raw.insecure, report);
-    let listen = check_listen(&raw.listen, access, report);
+    let mut listen = check_listen(&raw.listen, access, report);
+    let own = listen.listeners.len();
+    let intercept = raw.intercept.as_ref();
+    let intercept = intercept.map(|it| check_intercept(it, &mut listen.listeners, access, report));
     let admin = check_admin(&raw.admin, &listen.listeners, report);
+    listen.listeners.truncate(own);
+    let (intercept, tunnels) = intercept.unzip();
     let log = check_log(&raw.log, report);
     let upstream = check_upstream(&raw.upstream, report);
     let token = check_token(&raw.token, report);
@@ -174,6 +181,7 @@ fn check_config(raw: RawConfig, report: &mut Report<'_>) -> Option<(Boot, Live)>
     let boot = Boot {
         listeners: listen.listeners,
         certificate: listen.certificate,
+        intercept,
         unix_mode: listen.unix_mode,
         workers: listen.workers,
         admin,
@@ -201,6 +209,7 @@ fn check_config(raw: RawConfig, report: &mut Report<'_>) -> Option<(Boot, Live)>
         token_cache,
         limits,
         login,
+        tunnels: tunnels.unwrap_or_default(),
         fleet: fleet.live,
         access_log,
         drain_delay,

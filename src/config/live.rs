@@ -1,5 +1,6 @@
 //! Settings that a reload replaces.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub struct Live {
     pub limits: Limits,
     /// `[login]`: gateway tokens, which callers obtain.
     pub login: LoginSettings,
+    /// `intercept.tunnel`: hosts to which CONNECT opens a blind tunnel.
+    pub tunnels: Vec<HostPattern>,
     /// `[fleet]`: other replicas; `None` if there are none.
     pub fleet: Option<Fleet>,
     /// Whether each exchange is logged.
@@ -109,6 +112,28 @@ pub enum AllowedHosts {
     Only(Vec<String>),
 }
 
+/// Hosts by name: one, or all names below a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This name, in lower case.
+    Exact(String),
+    /// Names that end with this text, which begins with a dot.
+    Below(String),
+}
+
+impl HostPattern {
+    /// Returns `true` for a host, in lower case, that the pattern names.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == host,
+            Self::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+        }
+    }
+}
+
+/// Addresses by host.
+pub type FixedAddresses = BTreeMap<String, Vec<IpAddr>>;
+
 /// `[upstream]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
@@ -116,6 +141,8 @@ pub struct UpstreamSettings {
     pub ca_file: Option<PathBuf>,
     /// The egress proxy and its exceptions.
     pub egress: Egress,
+    /// Addresses that replace those of the resolver, by host in lower case.
+    pub resolve: FixedAddresses,
     /// Whether HTTP/2 is offered.
     pub http2: Http2Mode,
     /// Timeout for TCP and TLS together.

@@ -138,6 +138,7 @@ table! {
         route: Vec<RawRoute>,
         caller: Vec<RawCaller>,
         login: RawLogin,
+        intercept: Option<RawIntercept>,
         fleet: Option<RawFleet>,
         lifecycle: RawLifecycle,
         log: RawLog,
@@ -235,6 +236,7 @@ table! {
     RawUpstream {
         ca_file: Leaf,
         proxy_url: Leaf,
+        resolve: Leaf,
         http2: Leaf,
         connect_timeout: Leaf,
         response_timeout: Leaf,
@@ -307,6 +309,23 @@ table! {
     RawLogin {
         signing_key: Leaf,
         token_lifetime: Leaf,
+    }
+}
+
+table! {
+    /// `[intercept]`
+    RawIntercept {
+        address: Leaf,
+        ca: RawAuthority,
+        tunnel: Leaf,
+    }
+}
+
+table! {
+    /// `intercept.ca`
+    RawAuthority {
+        certificate: Leaf,
+        key: Leaf,
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) fn log(summary: &ExchangeSummary<'_>) {
         forwarded_for = summary.forwarded_for,
         method,
         path,
+        via = summary.via,
         version = ?summary.version,
         route = summary.route,
         retired = summary.retired,

@@ -19,6 +19,8 @@ enum AuditEvent<'a> {
         customer: &'a str,
         failure: &'a Failure,
     },
+    /// A blind tunnel to a host of `intercept.tunnel`.
+    Tunnelled,
     /// At the gateway's own token endpoints.
     LoggedIn,
     Rejected(&'a Failure),
@@ -49,6 +51,11 @@ impl Exchange {
         }
     }
 
+    /// Logs that a blind tunnel is opened. [`Exchange::audited`] must follow before it is.
+    pub fn audit_tunnel(&mut self) {
+        self.audit(&AuditEvent::Tunnelled);
+    }
+
     /// Waits until the audit log has the lines of the request.
     ///
     /// # Errors
@@ -74,6 +81,7 @@ impl Exchange {
             AuditEvent::WouldDeny { customer, failure } => {
                 ("would_deny", Some(customer), Some(failure))
             }
+            AuditEvent::Tunnelled => ("admitted", None, None),
             AuditEvent::LoggedIn => ("logged_in", None, None),
             AuditEvent::Rejected(failure) => ("refused", None, Some(failure)),
         };

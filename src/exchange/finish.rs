@@ -91,6 +91,14 @@ impl Exchange {
         response.map(|body| CallerResponseBody::new(BodySource::Generated(Some(body)), self))
     }
 
+    /// Returns the response that accepts a CONNECT request; it has no content (RFC 9110 section
+    /// 9.3.6).
+    pub fn connected(mut self: Box<Self>) -> Response<CallerResponseBody> {
+        let mut response = Response::new(());
+        self.finish_head(StatusCode::OK, response.headers_mut());
+        response.map(|()| CallerResponseBody::new(BodySource::Generated(None), self))
+    }
+
     /// Applies the rules for Citrix's header fields to its trailers.
     pub(super) fn filter_trailers(&self, trailers: &mut HeaderMap) {
         retain_response_trailers(trailers);
@@ -139,6 +147,12 @@ impl Exchange {
         self.connection.exchange_ended();
     }
 
+    /// Returns the value of `via` in the access log.
+    fn via(&self) -> Option<&'static str> {
+        let intercepted = self.intercepted.is_some() || self.connect_target.is_some();
+        intercepted.then_some("intercept")
+    }
+
     fn summary(&self, end: End) -> ExchangeSummary<'_> {
         let route = self.route.and_then(|index| self.snapshot.routes.get(index));
         let status = self.response.status;
@@ -149,6 +163,7 @@ impl Exchange {
             forwarded_for: self.forwarded_for.as_deref(),
             version: self.version,
             secure: self.is_secure(),
+            via: self.via(),
             trace_id: self.trace_id(),
             route: route.map_or(NONE, |route| route.config.name()),
             retired: self.retired,

@@ -97,7 +97,7 @@ enum ConnectionPhase {
 
 /// The state of one connection, shared by its task, its stream and the sweep.
 pub struct Connection {
-    accepted: Instant,
+    accepted: Cell<Instant>,
     phase: Cell<ConnectionPhase>,
     /// Time at which a sweep first saw this phase.
     since: Cell<Option<Instant>>,
@@ -118,6 +118,8 @@ pub struct Connection {
     http10: Cell<bool>,
     /// Without TLS, although its listener requires it.
     plain_on_tls: Cell<bool>,
+    /// A response has accepted a CONNECT request: what follows is no HTTP of this connection.
+    is_tunnel: Cell<bool>,
     /// Boxed, because few callers have one.
     certificate: OnceCell<Box<CallerCertificate>>,
     head: UnfinishedHead,
@@ -157,7 +159,7 @@ pub struct Connection {
 impl Connection {
     fn new(all: Weak<Connections>, number: u64, phase_changes: Rc<Cell<u64>>) -> Self {
         let connection = Self {
-            accepted: Instant::now(),
+            accepted: Cell::new(Instant::now()),
             phase: Cell::new(ConnectionPhase::Opening),
             since: Cell::new(None),
             entered: Cell::new(0),
@@ -170,6 +172,7 @@ impl Connection {
             secure: Cell::new(false),
             http10: Cell::new(false),
             plain_on_tls: Cell::new(false),
+            is_tunnel: Cell::new(false),
             certificate: OnceCell::new(),
             head: UnfinishedHead::default(),
             streams: OpenStreams::default(),
@@ -245,6 +248,33 @@ impl Connection {
     /// Returns `true` if the caller sends plain HTTP to a TLS listener.
     pub fn is_plain_on_tls(&self) -> bool {
         self.plain_on_tls.get()
+    }
+
+    /// Records that the response to a CONNECT request accepts it.
+    pub fn set_tunnel(&self) {
+        self.is_tunnel.set(true);
+    }
+
+    /// Returns `true` if what follows the last response belongs to a tunnel.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.is_tunnel.get()
+    }
+
+    /// Begins the handshake inside a tunnel, with the deadline of a new connection.
+    pub fn begin_handshake(&self) {
+        self.is_tunnel.set(false);
+        self.http10.set(false);
+        self.was_used.set(false);
+        self.may_park.set(false);
+        self.accepted.set(Instant::now());
+        self.enter(ConnectionPhase::Opening);
+    }
+
+    /// Begins the transfer of bytes that are not read here.
+    pub fn begin_transfer(&self) {
+        self.http10.set(false);
+        self.may_park.set(false);
+        self.enter(ConnectionPhase::Busy);
     }
 
     /// Records the verified client certificate.
@@ -486,7 +516,7 @@ impl Connection {
         let unused = if self.was_used.get() {
             Duration::ZERO
         } else {
-            now.saturating_duration_since(self.accepted)
+            now.saturating_duration_since(self.accepted.get())
         };
         let head = limits.header_read_timeout;
         let idle = if self.admitted.get() || !self.was_used.get() {

@@ -34,14 +34,24 @@ const READ_BUFFER: usize = 64 * 1024;
 /// Timeout for writing a final response, and for reading what the caller still sends.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The end of HTTP on a connection.
+pub enum Served {
+    /// The connection has ended.
+    Ended(ConnectionEnd),
+    /// A CONNECT request was accepted; what follows belongs to the tunnel.
+    Tunnel(Stream),
+}
+
 /// The result of running hyper's server.
 enum ServerExit {
     Ended(ConnectionEnd),
+    /// Behind an accepted CONNECT request, with the bytes that hyper had read.
+    Tunnel(Stream, Bytes),
     /// Between two requests, with the bytes that it had read but not parsed.
     Parked(Stream, Bytes),
 }
 
-/// Serves one connection until it ends.
+/// Serves one connection until it ends, or until it becomes a tunnel.
 ///
 /// An idle connection is parked: hyper's server is dropped with its buffers and recreated for the
 /// next request.
@@ -51,7 +61,7 @@ pub async fn serve<H, F, B>(
     count: &ConnectionCount,
     limits: &Limits,
     handle: H,
-) -> ConnectionEnd
+) -> Served
 where
     H: Fn(Request<CallerBody>) -> F,
     F: Future<Output = Response<B>>,
@@ -61,7 +71,11 @@ where
     loop {
         // Boxed, so that a parked connection does not reserve space for it.
         let unread = match Box::pin(serve_requests(stream, &connection, limits, &handle)).await {
-            ServerExit::Ended(end) => return end,
+            ServerExit::Ended(end) => return Served::Ended(end),
+            ServerExit::Tunnel(mut tunnel, unread) => {
+                tunnel.put_back(&unread);
+                return Served::Tunnel(tunnel);
+            }
             ServerExit::Parked(parked, unread) => {
                 connection.buffers_released();
                 stream = parked;
@@ -73,7 +87,7 @@ where
         drop(idle);
         if !readable {
             Box::pin(stream.close()).await;
-            return ConnectionEnd::Closed;
+            return Served::Ended(ConnectionEnd::Closed);
         }
     }
 }
@@ -133,6 +147,11 @@ where
                 .map_or(Poll::Pending, |directive| Poll::Ready(Err(directive))),
         });
         match event.await {
+            // hyper has ended as for an upgrade, without closing the connection.
+            Ok(Ok(())) if connection.is_tunnel() => {
+                let parts = server.into_parts();
+                return ServerExit::Tunnel(parts.io.into_inner(), parts.read_buf);
+            }
             Ok(Ok(())) => {
                 Box::pin(linger(server.into_parts().io.into_inner(), connection)).await;
                 return ServerExit::Ended(ConnectionEnd::Closed);

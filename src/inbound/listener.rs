@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Socket;
+use super::tls::{InboundTls, InterceptTls};
 use crate::config::BindAddress;
 
 /// Connections that the kernel queues, up to its own maximum.
@@ -154,6 +155,17 @@ impl ListenerHandle {
             Self::Unix(listener) => UnixListener::from_std(listener).map(CallerListener::Unix),
         }
     }
+}
+
+/// The protocol of a listener's connections.
+#[derive(Clone)]
+pub enum ListenerMode {
+    /// HTTP.
+    Plain,
+    /// HTTP over TLS.
+    Tls(InboundTls),
+    /// The protocol of HTTP proxies, or TLS in place of Citrix's hosts.
+    Intercept(InterceptTls),
 }
 
 /// A listening socket of one worker.

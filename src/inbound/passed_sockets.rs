@@ -21,18 +21,21 @@ pub enum Role {
     Proxy,
     /// `listen.tls.address`.
     Tls,
+    /// An address of `intercept.address`.
+    Intercept,
     /// `admin.address`.
     Admin,
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Proxy, Self::Tls, Self::Admin];
+    const ALL: [Self; 4] = [Self::Proxy, Self::Tls, Self::Intercept, Self::Admin];
 
     /// Returns the name of a socket for this listener.
     const fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
             Self::Tls => "tls",
+            Self::Intercept => "intercept",
             Self::Admin => "admin",
         }
     }
@@ -51,7 +54,7 @@ pub enum PassedSocketError {
     /// Assigned to no listener.
     #[error(
         "socket {name}, passed by the service manager, is bound to {address}, which is not configured; \
-         name it proxy, tls or admin, or configure its address"
+         name it proxy, tls, intercept or admin, or configure its address"
     )]
     Unknown { name: String, address: BindAddress },
     /// Reachable from other machines, which the configuration was not checked for.

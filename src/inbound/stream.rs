@@ -204,6 +204,14 @@ impl Stream {
         }
     }
 
+    /// Returns the socket and the bytes that were read but not returned; `None` over TLS.
+    pub fn into_plain(self) -> Option<(WatchedSocket, Vec<u8>)> {
+        match self.transport {
+            Transport::Plain(socket) => Some((socket, self.pending.to_vec())),
+            Transport::Tls(_) => None,
+        }
+    }
+
     fn is_head_due(&self) -> bool {
         let guard = self.guard.as_ref();
         guard.is_some_and(|guard| guard.borrow().is_head_due())

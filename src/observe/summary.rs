@@ -85,6 +85,8 @@ pub struct ExchangeSummary<'a> {
     pub version: Version,
     /// The request arrived over TLS.
     pub secure: bool,
+    /// `intercept` if the request was sent to a host of Citrix.
+    pub via: Option<&'static str>,
     /// Trace of the exchange: the caller's, else the recorded one.
     pub trace_id: Option<TraceId>,
     /// Name of the route in metrics and logs; `none` if the request ended before one was picked.
@@ -168,6 +170,7 @@ impl ExchangeSummary<'static> {
             forwarded_for: None,
             version: Version::HTTP_11,
             secure: false,
+            via: None,
             trace_id: None,
             route: "/cvad/manage",
             retired: None,

@@ -1,7 +1,10 @@
 //! Step 1: accepts connections within their limits and distributes them over the workers.
 
 mod handshake;
+mod intercept;
 mod open;
+mod opened;
+mod relay;
 
 use std::future::Future;
 use std::io;
@@ -15,14 +18,14 @@ use http::Request;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
-use self::open::{OpenConnection, unless_directed_to_close};
+use self::opened::{OpenConnection, Opened, unless_directed_to_close};
 use super::Proxy;
 use crate::config::Limits;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, ConnectionEnd, Connections};
-use crate::inbound::listener::CallerListener;
+use crate::inbound::http1::Served;
+use crate::inbound::listener::{CallerListener, ListenerMode};
 use crate::inbound::stream::{CallerProtocol, Socket};
-use crate::inbound::tls::InboundTls;
 use crate::inbound::{http1, http2};
 
 /// Pause after a failed `accept`: without file descriptors the next call would fail at once.
@@ -34,7 +37,7 @@ const REJECTION_TIMEOUT: Duration = Duration::from_millis(100);
 pub struct TransferredConnection {
     socket: DetachedSocket,
     peer: Option<SocketAddr>,
-    tls: Option<InboundTls>,
+    mode: ListenerMode,
 }
 
 /// A socket that is not registered with a runtime.
@@ -60,7 +63,7 @@ impl Acceptor {
     pub async fn accept(
         self: Rc<Self>,
         listener: CallerListener,
-        tls: Option<InboundTls>,
+        mode: ListenerMode,
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop.fuse());
@@ -70,12 +73,12 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
                 () = &mut stop => break,
             };
-            self.handle_accepted(accepted, tls.as_ref()).await;
+            self.handle_accepted(accepted, &mode).await;
         }
         loop {
             match listener.accept_queued() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                accepted => self.handle_accepted(accepted, tls.as_ref()).await,
+                accepted => self.handle_accepted(accepted, &mode).await,
             }
         }
     }
@@ -83,7 +86,7 @@ impl Acceptor {
     async fn handle_accepted(
         self: &Rc<Self>,
         accepted: io::Result<(Socket, Option<SocketAddr>)>,
-        tls: Option<&InboundTls>,
+        mode: &ListenerMode,
     ) {
         let shared = &self.proxy.shared;
         match accepted {
@@ -91,7 +94,7 @@ impl Acceptor {
                 if shared.shortage.succeeded() {
                     tracing::info!("accepting connections again");
                 }
-                self.assign(socket, peer, tls.cloned());
+                self.assign(socket, peer, mode.clone());
             }
             // The client disconnected first.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -106,10 +109,10 @@ impl Acceptor {
     }
 
     /// Serves the connection here, or transfers it to the least busy worker.
-    fn assign(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<InboundTls>) {
+    fn assign(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, mode: ListenerMode) {
         let least_busy = self.proxy.shared.connections.least_busy(self.worker);
         if least_busy == self.worker {
-            return self.spawn(socket, peer, tls);
+            return self.spawn(socket, peer, mode);
         }
         let detached = match socket {
             Socket::Tcp(socket) => socket.into_std().map(DetachedSocket::Tcp),
@@ -117,7 +120,7 @@ impl Acceptor {
         };
         match detached {
             Ok(socket) => {
-                let transferred = TransferredConnection { socket, peer, tls };
+                let transferred = TransferredConnection { socket, peer, mode };
                 // If that worker's channel is full, it is not the least busy one any more.
                 if let Err(returned) = self.workers[least_busy].try_send(transferred) {
                     self.receive(returned.into_inner());
@@ -136,35 +139,35 @@ impl Acceptor {
             DetachedSocket::Unix(socket) => UnixStream::from_std(socket).map(Socket::Unix),
         };
         match socket {
-            Ok(socket) => self.spawn(socket, transferred.peer, transferred.tls),
+            Ok(socket) => self.spawn(socket, transferred.peer, transferred.mode),
             Err(error) => {
                 tracing::warn!(%error, "connection lost; transfer from another worker failed")
             }
         }
     }
 
-    fn spawn(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<InboundTls>) {
+    fn spawn(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, mode: ListenerMode) {
         let shared = &self.proxy.shared;
         let limits = shared.published.load().live.limits;
         let limit = shared.descriptors.max_connections(&limits);
         let counted = shared.connections.enter(self.worker);
         if counted.exceeds(limit) && !self.connections.evict(None) {
-            return self.reject(socket, tls.as_ref(), too_many(limit, &limits));
+            return self.reject(socket, &mode, too_many(limit, &limits));
         }
         let this = Rc::clone(self);
         // Registered before its task first runs, so that a drain waits for it.
         let entered = self.connections.register();
         tokio::task::spawn_local(async move {
-            this.serve(socket, peer, tls, entered.connection()).await;
+            this.serve(socket, peer, mode, entered.connection()).await;
             drop((entered, counted));
         });
     }
 
     /// Counts the connection and closes it; without TLS, after a response.
-    fn reject(&self, mut socket: Socket, tls: Option<&InboundTls>, failure: Failure) {
+    fn reject(&self, mut socket: Socket, mode: &ListenerMode, failure: Failure) {
         self.proxy.shared.metrics.connections_refused.inc();
         self.proxy.metrics.count_error(Reason::Overloaded);
-        if tls.is_some() {
+        if matches!(mode, ListenerMode::Tls(_)) {
             return;
         }
         tokio::task::spawn_local(async move {
@@ -179,38 +182,59 @@ impl Acceptor {
         self: Rc<Self>,
         socket: Socket,
         peer: Option<SocketAddr>,
-        tls: Option<InboundTls>,
+        mode: ListenerMode,
         connection: &Rc<Connection>,
     ) {
         // Each stage is boxed, so that an idle connection reserves no memory for a handshake or the
         // other version.
-        let opening = Box::pin(self.open(socket, peer, tls, connection));
-        let Some(OpenConnection {
+        let opening = Box::pin(self.open(socket, peer, mode, connection));
+        let Some(open) = unless_directed_to_close(connection, opening).await else {
+            return;
+        };
+        let open = match open {
+            Opened::Ready(open) => open,
+            Opened::Proxy(proxied) => {
+                match Box::pin(self.serve_as_proxy(proxied, connection)).await {
+                    Some(open) => open,
+                    None => return,
+                }
+            }
+        };
+        let OpenConnection {
             stream,
             protocol,
             peer,
+            intercepted,
             counted: _counted,
-        }) = unless_directed_to_close(connection, opening).await
-        else {
-            return;
-        };
+        } = open;
         let connection = Rc::clone(connection);
         let limits = self.proxy.shared.published.load().live.limits;
         let handle = {
             let (proxy, connection) = (Rc::clone(&self.proxy), Rc::clone(&connection));
-            move |request: Request<_>| {
+            move |mut request: Request<_>| {
+                if let Some(intercepted) = &intercepted {
+                    request.extensions_mut().insert(Arc::clone(intercepted));
+                }
                 Rc::clone(&proxy).serve(request.into_parts(), Rc::clone(&connection), peer)
             }
         };
         let end = match protocol {
             CallerProtocol::Http1 => {
                 let count = &self.proxy.shared.connections;
-                Box::pin(http1::serve(stream, connection, count, &limits, handle)).await
+                match Box::pin(http1::serve(stream, connection, count, &limits, handle)).await {
+                    Served::Ended(end) => end,
+                    // No CONNECT request was accepted.
+                    Served::Tunnel(_) => ConnectionEnd::Closed,
+                }
             }
             CallerProtocol::Http2 => {
                 Box::pin(http2::serve(stream, connection, &limits, handle)).await
             }
         };
+        self.count_end(end);
+    }
+
+    fn count_end(&self, end: ConnectionEnd) {
         let metrics = &self.proxy.metrics;
         match end {
             ConnectionEnd::Closed => {}

@@ -19,6 +19,7 @@ use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
+use crate::intercept::EnteredPath;
 use crate::state::Shared;
 use crate::state::addressing::{RouteMatch, too_many_readings};
 use crate::state::{Customer, Snapshot};
@@ -85,7 +86,9 @@ fn check<'s>(
         mut fields,
         readings,
     } = facts;
-    let authority = check_head(live, head, fields)?;
+    let paths = exchange.take_paths();
+    let intercepted = exchange.intercepted().cloned();
+    let authority = check_head(live, head, fields, intercepted.as_deref())?;
     let caller = pick_caller(
         snapshot,
         shared,
@@ -95,6 +98,7 @@ fn check<'s>(
         exchange,
     )?;
     exchange.set_caller(caller);
+    let entered = paths.map(|paths| EnteredPath::of(*paths)).transpose()?;
     let target = target(head)?;
     let readings = readings.map_err(too_many_readings)?;
     let host = match head.uri.authority() {
@@ -117,6 +121,9 @@ fn check<'s>(
         fields = KnownFields::of(&head.headers);
     }
     let customer = pick_customer(snapshot, &head.headers, fields, &route_match)?;
+    if let Some((entered, intercepted)) = entered.zip(intercepted) {
+        entered.check_customer(snapshot, customer, &intercepted.host)?;
+    }
     exchange.set_customer(&customer.id);
     let policy = rules::evaluate(
         snapshot,

@@ -11,6 +11,7 @@ use crate::fleet::Fleet;
 use crate::inbound::connection::Evictions;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::descriptor_budget::DescriptorBudget;
+use crate::inbound::intercept_metrics::InterceptMetrics;
 use crate::inbound::shortage::Shortage;
 use crate::inbound::tls::HandshakeFailures;
 use crate::limit::gate::Gates;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub evictions: Evictions,
     /// Failed TLS handshakes of callers.
     pub handshake_failures: HandshakeFailures,
+    /// Connections to the addresses of `[intercept]`.
+    pub intercepted: InterceptMetrics,
     /// Whether connections cannot be accepted.
     pub shortage: Shortage,
     /// The scopes in which Citrix rejected tokens.

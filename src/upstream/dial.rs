@@ -10,14 +10,15 @@ pub mod tunnel;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use citrix_wire::connect_target::is_public;
 use http::StatusCode;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::ConnectProxy;
 use crate::tls::ALPN_H2;
@@ -67,6 +68,9 @@ pub enum ConnectError {
     /// The name does not resolve.
     #[error("DNS lookup failed")]
     Dns(#[source] io::Error),
+    /// Only private, local or reserved addresses, to which no tunnel leads.
+    #[error("the name has no public address")]
+    NotPublic,
     /// Refused or unreachable.
     #[error("TCP connection failed")]
     Tcp(#[source] io::Error),
@@ -133,6 +137,7 @@ impl ConnectError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Dns(_) => "check the configured host and the resolver",
+            Self::NotPublic => "check the name; tunnels lead to public addresses only",
             Self::Tcp(_) => "check routing, firewalls and the port",
             Self::Proxy(error) => error.fault.advice(),
             Self::Tls(error) => TlsFault::of(error).advice(),
@@ -182,7 +187,8 @@ pub async fn dial(
 ) -> Result<(UpstreamIo, bool), ConnectError> {
     let deadline = Instant::now() + limit;
     let proxy = dial_config.egress().proxy_for(target.host);
-    let socket = match timeout_at(deadline, open_tcp(target, proxy.as_ref())).await {
+    let opening = open_tcp(target, proxy.as_ref(), dial_config, |_| true);
+    let socket = match timeout_at(deadline, opening).await {
         Ok(socket) => socket?,
         Err(_) => return Err(timed_out(proxy.as_ref(), limit)),
     };
@@ -196,6 +202,28 @@ pub async fn dial(
         .map_err(ConnectError::Tls)?;
     let http2 = stream.session().alpn_protocol() == Some(ALPN_H2);
     Ok((UpstreamIo::Tls(Box::new(stream)), http2))
+}
+
+/// Opens a TCP connection, or a tunnel of the egress proxy, to a host that is not Citrix's. Only
+/// public addresses of the host are connected to; with a proxy it is the proxy that resolves it.
+///
+/// # Errors
+/// When a step fails, or all steps take longer than `limit`.
+pub async fn open_public(
+    host: &str,
+    port: u16,
+    dial_config: &DialConfig,
+    limit: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let target = DialTarget {
+        host,
+        port,
+        server_name: None,
+    };
+    let proxy = dial_config.egress().proxy_for(host);
+    let opening = open_tcp(target, proxy.as_ref(), dial_config, is_public);
+    let opened = timeout(limit, opening).await;
+    opened.map_err(|_| timed_out(proxy.as_ref(), limit))?
 }
 
 fn timed_out(proxy: Option<&ConnectProxy>, limit: Duration) -> ConnectError {
@@ -212,15 +240,22 @@ fn proxy_error(proxy: &ConnectProxy, fault: EgressProxyFault) -> ConnectError {
     })
 }
 
-/// Opens a TCP connection to the target, or a tunnel of the egress proxy.
+/// Opens a TCP connection to the permitted addresses of the target, or a tunnel of the egress proxy.
 async fn open_tcp(
     target: DialTarget<'_>,
     proxy: Option<&ConnectProxy>,
+    dial_config: &DialConfig,
+    is_permitted: fn(IpAddr) -> bool,
 ) -> Result<TcpStream, ConnectError> {
     let Some(proxy) = proxy else {
-        let addresses = resolve(target.host, target.port)
+        let mut addresses = dial_config
+            .resolve(target.host, target.port)
             .await
             .map_err(ConnectError::Dns)?;
+        addresses.retain(|address| is_permitted(address.ip()));
+        if addresses.is_empty() {
+            return Err(ConnectError::NotPublic);
+        }
         return connect(&addresses).await.map_err(ConnectError::Tcp);
     };
     let through = async {

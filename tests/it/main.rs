@@ -37,6 +37,7 @@ mod fleet_store;
 mod fleet_tokens;
 mod harness;
 mod http2_abuse;
+mod intercept;
 mod links;
 mod login;
 mod metrics;

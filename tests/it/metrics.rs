@@ -32,6 +32,7 @@ const EXPECTED: &[(&str, Kind, &[&str])] = &[
     ("upstream_connections", Kind::Gauge, &["state"]),
     ("connections", Kind::Gauge, &[]),
     ("tls_handshake_failures_total", Kind::Counter, &["reason"]),
+    ("intercepted_connections_total", Kind::Counter, &["outcome"]),
     ("token_expiry_timestamp_seconds", Kind::Gauge, &["customer"]),
     (
         "token_next_refresh_timestamp_seconds",

@@ -56,7 +56,7 @@ async fn steps(
 ) -> Result<(), CheckKind> {
     let limit = upstream.connect_timeout;
     let proxy = dial_config.egress().proxy_for(&endpoint.host);
-    let addresses = look_up(endpoint, proxy.as_ref(), limit, report)
+    let addresses = look_up(endpoint, proxy.as_ref(), dial_config, limit, report)
         .await
         .ok_or(CheckKind::Dns)?;
     let socket = connect(endpoint, proxy.as_ref(), &addresses, limit, report)
@@ -97,6 +97,7 @@ fn via(proxy: Option<&ConnectProxy>) -> String {
 async fn look_up(
     endpoint: &Endpoint,
     proxy: Option<&ConnectProxy>,
+    dial_config: &DialConfig,
     limit: Duration,
     report: &mut dyn FnMut(Check),
 ) -> Option<Vec<SocketAddr>> {
@@ -114,7 +115,13 @@ async fn look_up(
         let detail = format!("{}{host} not resolved: {what}", via(proxy));
         Check::failed(CheckKind::Dns, endpoint, detail, advice).took(began.elapsed())
     };
-    match timeout(limit, dial::resolve(host, port)).await {
+    let addresses = async {
+        match proxy {
+            Some(_) => dial::resolve(host, port).await,
+            None => dial_config.resolve(host, port).await,
+        }
+    };
+    match timeout(limit, addresses).await {
         Ok(Ok(addresses)) => {
             let listed: Vec<String> = addresses
                 .iter()

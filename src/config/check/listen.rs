@@ -77,17 +77,7 @@ fn check_addresses(
         Some(texts) if texts.is_empty() => {
             report.invalid(&listen.address, "must not be an empty list", EXAMPLE);
         }
-        Some(texts) => {
-            for text in texts {
-                match bind_address(&text) {
-                    Ok(address) => {
-                        let new = ListenAddress { address, tls };
-                        add(&listen.address, &mut listeners, new, access, report);
-                    }
-                    Err(problem) => report.invalid(&listen.address, problem, EXAMPLE),
-                }
-            }
-        }
+        Some(texts) => add_all(&listen.address, &texts, tls, &mut listeners, access, report),
     }
     if let Some(leaf) = tls_address
         && let Some(address) = report.read(leaf, "\"127.0.0.1:8443\"", |leaf| {
@@ -98,6 +88,26 @@ fn check_addresses(
         add(leaf, &mut listeners, new, access, report);
     }
     listeners
+}
+
+/// Adds the listeners of a key that lists addresses.
+pub(super) fn add_all(
+    leaf: &Leaf,
+    texts: &[String],
+    tls: bool,
+    listeners: &mut Vec<ListenAddress>,
+    access: AccessMode,
+    report: &mut Report<'_>,
+) {
+    for text in texts {
+        match bind_address(text) {
+            Ok(address) => {
+                let new = ListenAddress { address, tls };
+                add(leaf, listeners, new, access, report);
+            }
+            Err(problem) => report.invalid(leaf, problem, EXAMPLE),
+        }
+    }
 }
 
 /// Adds a listener, and reports a duplicate or one that would expose the API client to other

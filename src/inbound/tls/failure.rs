@@ -79,14 +79,14 @@ impl HandshakeFailure {
             Self::Parameters => "no common cipher suite, group or signature algorithm",
             Self::Alpn => "the client offers neither h2 nor http/1.1 by ALPN",
             Self::CertificateRejected => {
-                "the client must trust the CA of listen.tls.certificate and use a name in it"
+                "the client must trust the CA of listen.tls.certificate, or that of intercept.ca, and use a name of the gateway"
             }
             Self::ClientCertificate => {
                 "the client must present a certificate of listen.tls.client_ca"
             }
             Self::Timeout => "not complete within limits.header_read_timeout",
             Self::Closed => {
-                "the client disconnected; it may not trust the CA of listen.tls.certificate"
+                "the client disconnected; it may not trust the CA of listen.tls.certificate or intercept.ca"
             }
             Self::Other => "violation of the protocol",
         }

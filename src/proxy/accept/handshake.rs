@@ -17,23 +17,23 @@ use crate::inbound::tls::{
 use crate::tls::ALPN_H2;
 
 /// The first byte of a TLS handshake, the type of its record; no HTTP method begins with it.
-const HANDSHAKE: u8 = 0x16;
+pub(super) const HANDSHAKE: u8 = 0x16;
 /// A record with the fatal alert `handshake_failure` (RFC 8446 section 6).
 const HANDSHAKE_FAILURE_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 /// Timeout for the client to read the alert and disconnect.
 const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Records a handshake that ends early.
-struct HandshakeGuard<'a> {
-    failures: &'a HandshakeFailures,
-    connection: &'a Connection,
-    peer: Option<SocketAddr>,
+pub(super) struct HandshakeGuard<'a> {
+    pub(super) failures: &'a HandshakeFailures,
+    pub(super) connection: &'a Connection,
+    pub(super) peer: Option<SocketAddr>,
     /// Bytes have arrived, and the handshake has not ended.
-    in_progress: bool,
+    pub(super) in_progress: bool,
 }
 
 impl HandshakeGuard<'_> {
-    fn fail(&mut self, failure: HandshakeFailure, error: Option<&io::Error>) {
+    pub(super) fn fail(&mut self, failure: HandshakeFailure, error: Option<&io::Error>) {
         self.in_progress = false;
         self.failures.record(failure, self.peer, error);
     }
@@ -129,7 +129,7 @@ impl Acceptor {
     }
 }
 
-async fn open_plain(
+pub(super) async fn open_plain(
     socket: WatchedSocket,
     read: &[u8],
     connection: &Rc<Connection>,

@@ -1,29 +1,20 @@
 //! Opens an accepted connection: PROXY header, connections per address, TLS handshake, HTTP
 //! version.
 
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Once};
-use std::task::Poll;
 
 use super::Acceptor;
+use super::intercept::FirstBytes;
+use super::opened::{OpenConnection, Opened, ProxyClient, ProxyConnection};
 use crate::config::Limits;
 use crate::error::Failure;
-use crate::inbound::connection::{Connection, Directive};
+use crate::inbound::connection::Connection;
 use crate::inbound::connection_count::{ConnectionCount, CountedOwner};
+use crate::inbound::listener::ListenerMode;
 use crate::inbound::proxy_header::{self, ProxyHeaderError};
-use crate::inbound::stream::{CallerProtocol, Socket, Stream};
-use crate::inbound::tls::InboundTls;
-
-/// A connection that is ready for requests.
-pub(super) struct OpenConnection {
-    pub(super) stream: Stream,
-    pub(super) protocol: CallerProtocol,
-    /// The client: of the connection, or in the PROXY header.
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) counted: CountedOwner,
-}
+use crate::inbound::stream::Socket;
 
 /// Counts a connection that ends without a valid PROXY header.
 struct HeaderGuard<'a>(Option<&'a Acceptor>);
@@ -42,34 +33,43 @@ impl Acceptor {
         &self,
         mut socket: Socket,
         peer: Option<SocketAddr>,
-        tls: Option<InboundTls>,
+        mode: ListenerMode,
         connection: &Rc<Connection>,
-    ) -> Option<OpenConnection> {
+    ) -> Option<Opened> {
         let peer = self.resolve_peer(&mut socket, peer).await.ok()?;
         let limits = self.proxy.shared.published.load().live.limits;
         let counted = match self.count_owner(peer, connection, &limits) {
             Ok(counted) => counted,
             Err(failure) => {
-                self.reject(socket, tls.as_ref(), failure);
+                self.reject(socket, &mode, failure);
                 return None;
             }
         };
-        let opened = match tls {
-            None => self.open_without_tls(socket, peer, connection).await,
-            Some(tls) => self.open_tls(socket, &tls, peer, connection).await,
+        let opened = match mode {
+            ListenerMode::Plain => self.open_without_tls(socket, peer, connection).await,
+            ListenerMode::Tls(tls) => self.open_tls(socket, &tls, peer, connection).await,
+            ListenerMode::Intercept(tls) => {
+                let first = self.open_intercept(socket, &tls, peer, connection).await;
+                match first {
+                    Ok(FirstBytes::Tls(stream, protocol, intercepted)) => {
+                        let open = OpenConnection::new(stream, protocol, peer, counted, connection);
+                        return Some(Opened::Ready(OpenConnection {
+                            intercepted: Some(intercepted),
+                            ..open
+                        }));
+                    }
+                    Ok(FirstBytes::Http(stream)) => {
+                        let client = ProxyClient { peer, counted, tls };
+                        return Some(Opened::Proxy(ProxyConnection { stream, client }));
+                    }
+                    Err(error) => Err(error),
+                }
+            }
         };
         match opened {
-            Ok((stream, protocol)) => {
-                if protocol == CallerProtocol::Http2 {
-                    connection.set_http2();
-                }
-                Some(OpenConnection {
-                    stream,
-                    protocol,
-                    peer,
-                    counted,
-                })
-            }
+            Ok((stream, protocol)) => Some(Opened::Ready(OpenConnection::new(
+                stream, protocol, peer, counted, connection,
+            ))),
             Err(error) => {
                 tracing::debug!(%error, "connection failed before the first request");
                 None
@@ -147,25 +147,6 @@ impl Acceptor {
             _ => Ok(counted),
         }
     }
-}
-
-/// Returns the output of `opening`, or `None` once the connection is directed to close.
-pub(super) async fn unless_directed_to_close<T>(
-    connection: &Connection,
-    opening: impl Future<Output = Option<T>>,
-) -> Option<T> {
-    let mut opening = std::pin::pin!(opening);
-    poll_fn(|cx| match opening.as_mut().poll(cx) {
-        Poll::Ready(opened) => Poll::Ready(opened),
-        // A drain lets a handshake finish, because a request follows it. The handshake has its own
-        // deadline.
-        Poll::Pending => match connection.poll_directive(cx) {
-            Some(Directive::Drain) if connection.is_opening() => Poll::Pending,
-            Some(_) => Poll::Ready(None),
-            None => Poll::Pending,
-        },
-    })
-    .await
 }
 
 fn too_many_from(peer: SocketAddr, limit: usize) -> Failure {

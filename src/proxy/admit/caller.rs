@@ -2,11 +2,12 @@
 
 use http::HeaderMap;
 
+use crate::callers::Identity;
 use crate::callers::browser_guard;
 use crate::callers::credentials::PresentedCredentials;
-use crate::callers::{Callers, Identity, UnknownCaller};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
+use crate::inbound::intercepted::CallerSource;
 use crate::state::Shared;
 use crate::state::Snapshot;
 use citrix_wire::host::Authority;
@@ -26,24 +27,17 @@ pub(super) fn pick_caller(
     exchange: &mut Exchange,
 ) -> Result<Option<usize>, Failure> {
     let callers = &snapshot.callers;
+    if exchange.intercepted().is_some() {
+        // Whatever admits the request is that of a connection or of a proxy, which a browser uses
+        // for the pages of every site.
+        browser_guard::check_site(authority, headers, fields)?;
+    }
     if callers.is_empty() {
         let permitted = snapshot.live.allow_anonymous || exchange.is_local();
         return browser_guard::admit_anonymous(permitted, authority, headers, fields)
             .map(|()| None);
     }
-    let presented = PresentedCredentials::read(headers)
-        .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
-    let signer = shared.login_endpoints.signer(snapshot.signer.as_ref());
-    let peer = exchange.peer_identity();
-    let Identity { caller, secret } = match callers.admit(&presented, peer, signer, shared.clock) {
-        Ok(identity) => identity,
-        Err(unknown) => {
-            let failure = unknown_caller(callers, unknown);
-            exchange.set_bad_secret(callers.is_bad_secret(unknown, &presented));
-            return Err(failure);
-        }
-    };
-    exchange.set_admitted_by_authorization(secret.is_some() && presented.is_authorization());
+    let Identity { caller, secret } = identify(snapshot, shared, headers, exchange)?;
     if let Some((secret, (_, state))) = secret.zip(snapshot.caller(caller)) {
         state.secret_used(secret, exchange.began());
     }
@@ -51,17 +45,35 @@ pub(super) fn pick_caller(
     Ok(Some(caller))
 }
 
-/// Returns one failure for every cause, so that a response does not confirm a secret presented from
-/// the wrong network.
-fn unknown_caller(callers: &Callers, unknown: UnknownCaller<'_>) -> Failure {
-    // A stale gateway token can be replaced by a login, even if no caller has a secret.
-    let failure = if callers.have_secrets() || unknown == UnknownCaller::StaleToken {
-        let detail = "no valid credentials; send a caller's name and secret by HTTP Basic, or its secret in X-Api-Key \
-                      or as a bearer token, from a network of that caller";
-        Failure::new(Reason::CallerUnknown, detail)
-    } else {
-        let detail = "no caller is configured for this network or client certificate";
-        Failure::new(Reason::CallerForbidden, detail)
+fn identify(
+    snapshot: &Snapshot,
+    shared: &Shared,
+    headers: &HeaderMap,
+    exchange: &mut Exchange,
+) -> Result<Identity, Failure> {
+    let callers = &snapshot.callers;
+    let source = exchange.intercepted().map(|it| &it.caller);
+    let of_proxy = matches!(source, Some(CallerSource::ProxyField));
+    let presented = match source {
+        Some(CallerSource::Tunnel(tunnel)) => {
+            return callers.identify_tunnel(tunnel.as_ref(), exchange.peer_identity());
+        }
+        Some(CallerSource::ProxyField) => PresentedCredentials::read_proxy(headers),
+        Some(CallerSource::Request) | None => PresentedCredentials::read(headers),
     };
-    failure.with_source(unknown.to_string())
+    let presented =
+        presented.map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
+    let signer = shared.login_endpoints.signer(snapshot.signer.as_ref());
+    let peer = exchange.peer_identity();
+    match callers.admit(&presented, peer, signer, shared.clock) {
+        Ok(identity) => {
+            let by_authorization = identity.secret.is_some() && presented.is_authorization();
+            exchange.set_admitted_by_authorization(by_authorization && !of_proxy);
+            Ok(identity)
+        }
+        Err(unknown) => {
+            exchange.set_bad_secret(callers.is_bad_secret(unknown, &presented));
+            Err(callers.unknown_caller(unknown, of_proxy))
+        }
+    }
 }

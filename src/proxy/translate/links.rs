@@ -28,6 +28,8 @@ pub struct LinkContext<'s> {
     pub host: Option<HeaderValue>,
     /// `true` if the caller uses TLS.
     pub secure: bool,
+    /// The caller sent the request to Citrix's host: links to it lead here again.
+    pub is_intercepted: bool,
 }
 
 impl LinkContext<'_> {
@@ -39,6 +41,9 @@ impl LinkContext<'_> {
         fields: KnownFields,
         redirected_to: Option<&Origin>,
     ) -> Response<ForwardedBody> {
+        if self.is_intercepted {
+            return with_body(response, ForwardedBody::Unchanged);
+        }
         let headers = response.headers_mut();
         let in_head = fields.has(KnownFields::LINK);
         let in_body = self.picked.route.config.rewrite_links && is_json(headers);
@@ -77,6 +82,9 @@ impl LinkContext<'_> {
         path: &str,
         redirected_to: Option<&Origin>,
     ) {
+        if self.is_intercepted {
+            return;
+        }
         let config = &self.picked.route.config;
         // As the caller wrote it, since clients compare paths byte for byte; a retired address
         // begins otherwise.

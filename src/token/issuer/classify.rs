@@ -27,7 +27,7 @@ pub(super) fn incomplete_body(error: BodyReadError) -> Outcome {
 fn outcome(error: &SendError) -> Outcome {
     match error {
         SendError::TimedOut(_) | SendError::Connect(ConnectError::Timeout(_)) => Outcome::Timeout,
-        SendError::Connect(ConnectError::Dns(_)) => Outcome::Dns,
+        SendError::Connect(ConnectError::Dns(_) | ConnectError::NotPublic) => Outcome::Dns,
         SendError::Connect(ConnectError::Tcp(error))
             if error.kind() == ErrorKind::ConnectionRefused =>
         {

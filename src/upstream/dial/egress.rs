@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +14,7 @@ use rustls::client::danger::ServerCertVerifier;
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 
-use crate::config::{Egress, SecretSource};
+use crate::config::{Egress, FixedAddresses, SecretSource, UpstreamSettings};
 use crate::system::files::{FileKind, FileReader, Poller};
 use crate::upstream::tls::ClientConfigs;
 
@@ -24,6 +26,8 @@ pub struct DialConfig {
     /// The network rejects a large ClientHello.
     small_hello: Arc<AtomicBool>,
     egress: Arc<ArcSwap<Egress>>,
+    /// `upstream.resolve`.
+    resolve: Arc<FixedAddresses>,
 }
 
 impl DialConfig {
@@ -33,6 +37,7 @@ impl DialConfig {
             tls,
             small_hello: Arc::default(),
             egress: Arc::new(ArcSwap::from_pointee(egress)),
+            resolve: Arc::default(),
         }
     }
 
@@ -41,10 +46,31 @@ impl DialConfig {
         Arc::ptr_eq(&self.egress, &other.egress)
     }
 
-    /// Returns `true` if the present proxy and its file are those of `egress`.
-    pub fn matches(&self, egress: &Egress) -> bool {
-        let current = self.egress();
-        **current == *egress && current.file_source() == egress.file_source()
+    /// Returns the configuration for the upstreams of these settings.
+    pub fn of(tls: ClientConfigs, settings: &UpstreamSettings) -> Self {
+        Self {
+            resolve: Arc::new(settings.resolve.clone()),
+            ..Self::new(tls, settings.egress.clone())
+        }
+    }
+
+    /// Returns `true` if the present proxy, its file and the fixed addresses are those of `settings`.
+    pub fn matches(&self, settings: &UpstreamSettings) -> bool {
+        let (current, egress) = (self.egress(), &settings.egress);
+        **current == *egress
+            && current.file_source() == egress.file_source()
+            && *self.resolve == settings.resolve
+    }
+
+    /// Returns the addresses of a host: the fixed ones, else those of the system's resolver.
+    ///
+    /// # Errors
+    /// When there is no address.
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self.resolve.get(host) {
+            Some(fixed) => Ok(fixed.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
+            None => super::resolve(host, port).await,
+        }
     }
 
     /// Returns the TLS configurations.

@@ -173,7 +173,7 @@ async fn handshake(
         Err(error) => error,
     };
     let proxy = dial_config.egress().proxy_for(target.host);
-    let another = open_tcp(target, proxy.as_ref())
+    let another = open_tcp(target, proxy.as_ref(), dial_config, |_| true)
         .await
         .map_err(|_| unanswered)?;
     let stream = begin(another, server_name, &configs.small).await?;

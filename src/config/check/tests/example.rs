@@ -125,6 +125,7 @@ fn defaults_in_the_example_are_the_defaults() {
             "secret_sha256",
             "ca_file",
             "proxy_url",
+            "resolve",
             "token_url",
             "cache_file",
         ];
@@ -139,6 +140,8 @@ fn defaults_in_the_example_are_the_defaults() {
             "[[caller]]",
             "[listen.tls]",
             "[fleet]",
+            "[intercept]",
+            "[intercept.ca]",
             "[fleet.tls]",
         ]
         .contains(&setting.header.as_str());

@@ -615,3 +615,103 @@ fn explicit_default_is_accepted() {
         "invalid integer",
     );
 }
+
+#[test]
+fn fixed_addresses_are_lists_by_host() {
+    let resolve = |value: &str| accept(&format!("[upstream]\nresolve = {value}")).live;
+    let live = resolve("{ 'API.Cloud.com' = ['203.0.113.7', '2001:db8::7'] }");
+    let fixed: Vec<_> = live.upstream.resolve.iter().collect();
+    assert_eq!(fixed.len(), 1);
+    assert_eq!(fixed[0].0, "api.cloud.com");
+    assert_eq!(
+        *fixed[0].1,
+        ["203.0.113.7", "2001:db8::7"].map(|text| text.parse::<std::net::IpAddr>().unwrap())
+    );
+    for (value, part) in [
+        ("'api.cloud.com=203.0.113.7'", "must be a table"),
+        ("{ 'api.cloud.com' = '203.0.113.7' }", "must be a list"),
+        ("{ 'api.cloud.com' = [] }", "must be a list"),
+        ("{ 'api.cloud.com' = ['gateway'] }", "invalid IP address"),
+        (
+            "{ 'https://api.cloud.com' = ['203.0.113.7'] }",
+            "invalid host name",
+        ),
+        ("{ '127.0.0.1' = ['203.0.113.7'] }", "invalid host name"),
+    ] {
+        rejects_with(&format!("[upstream]\nresolve = {value}"), part);
+    }
+}
+
+#[test]
+fn intercept_requires_an_address_and_an_authority_and_names_for_tunnels() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "").unwrap();
+        path.display().to_string()
+    };
+    let ca = format!(
+        "ca = {{ certificate = '{}', key = '{}' }}",
+        file("ca.pem"),
+        file("ca.key")
+    );
+    let with = |lines: &str| format!("[intercept]\n{lines}\n");
+    let config = accept(&with(&format!(
+        "address = ['127.0.0.1:8081', '127.0.0.1:8082']\n{ca}\ntunnel = ['*.Blob.example', 'a.example.net']"
+    )));
+    let intercept = config.boot.intercept.unwrap();
+    assert_eq!(intercept.addresses.len(), 2);
+    assert_eq!(config.boot.listeners.len(), 1, "those of [listen] only");
+    let tunnels = &config.live.tunnels;
+    let matching = ["a.blob.example", "a.b.blob.example", "a.example.net"];
+    let others = [
+        "blob.example",
+        "eviblob.example",
+        "b.a.example.net",
+        "example.net",
+    ];
+    let is_permitted = |host: &str| tunnels.iter().any(|it| it.matches(host));
+    assert!(matching.iter().all(|host| is_permitted(host)));
+    assert!(!others.iter().any(|host| is_permitted(host)));
+    for (lines, part) in [
+        (ca.clone(), "intercept.address: missing"),
+        (
+            "address = '127.0.0.1:1'\nca = 'ca.pem'".to_owned(),
+            "must be a table",
+        ),
+        (
+            format!("address = '127.0.0.1:8080'\n{ca}"),
+            "duplicate address",
+        ),
+        (format!("address = '127.0.0.1:9090'\n{ca}"), "admin.address"),
+        (
+            format!("address = '0.0.0.0:1'\n{ca}"),
+            "not a loopback address",
+        ),
+        (format!("address = []\n{ca}"), "must not be an empty list"),
+        (
+            format!("address = '127.0.0.1:1'\n{ca}\ntunnel = ['*']"),
+            "invalid host",
+        ),
+        (
+            format!("address = '127.0.0.1:1'\n{ca}\ntunnel = ['*.net']"),
+            "invalid host",
+        ),
+        (
+            format!("address = '127.0.0.1:1'\n{ca}\ntunnel = ['a.*.net']"),
+            "invalid host",
+        ),
+        (
+            format!("address = '127.0.0.1:1'\n{ca}\ntunnel = ['10.0.0.1']"),
+            "invalid host",
+        ),
+        (
+            format!("address = '127.0.0.1:1'\n{ca}\ntunnel = ['localhost']"),
+            "invalid host",
+        ),
+    ] {
+        rejects_with(&with(&lines), part);
+    }
+    let missing = read(&with("address = '127.0.0.1:1'")).unwrap_err();
+    assert_eq!(missing.len(), 2, "{}", printed(&missing));
+}
