@@ -507,6 +507,8 @@ fn shared(
         shortage: Shortage::default(),
         rejections: Rejections::default(),
         regions: Regions::default(),
+        groups: Arc::default(),
+        windows: Arc::default(),
         gates: fleet
             .as_ref()
             .map(|fleet| Arc::clone(fleet.gates()))

@@ -82,6 +82,8 @@ pub struct Exchange {
     timings: Timings,
     /// Number of times the request was sent.
     attempts: u32,
+    /// `true` if the response is that of another exchange.
+    collapsed: bool,
     /// The token that Citrix's response must not contain.
     sent_token: Option<Rc<HeldToken>>,
     response: ResponseRecord,
@@ -194,6 +196,7 @@ impl Exchange {
                 upstream_since: None,
             },
             attempts: 0,
+            collapsed: false,
             sent_token: None,
             response: ResponseRecord::default(),
             rejection_audited: false,
@@ -266,6 +269,14 @@ impl Exchange {
     /// Sets the token of the request, so that it is removed from the response's trailers.
     pub fn set_sent_token(&mut self, token: Rc<HeldToken>) {
         self.sent_token = Some(token);
+    }
+
+    /// Records that the response is that of another exchange with Citrix, which has the id
+    /// `transaction_id` there.
+    pub fn set_collapsed(&mut self, transaction_id: HeaderValue) {
+        self.collapsed = true;
+        self.ids.transaction = transaction_id;
+        self.route_metrics().collapsed().inc();
     }
 
     /// Returns the path of the request as the caller wrote it; that at the gateway of an intercepted

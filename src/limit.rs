@@ -2,6 +2,7 @@
 //! and those of callers.
 
 pub mod caller;
+pub mod collapse;
 mod fair_queue;
 pub mod gate;
 pub mod owner;
@@ -23,12 +24,16 @@ use self::shared::Sharing;
 use self::shared::queue::{SharedPermit, SharedQueue, SharedWaiter};
 use self::shared::rate::SharedRate;
 use crate::config::Quota;
-use crate::limit::owner::{Exceeded, OwnerKey};
+use crate::limit::owner::{Exceeded, OwnerKey, QueueSlots};
 use crate::limit::rate::RateLimiter;
 
 /// One customer's limit at one service.
 #[derive(Debug)]
-pub struct Limit(LimitKind);
+pub struct Limit {
+    kind: LimitKind,
+    /// Requests that left the queue, because they wait for the response of another.
+    following: QueueSlots,
+}
 
 #[derive(Debug)]
 enum LimitKind {
@@ -115,7 +120,7 @@ pub struct WaitTimeout;
 impl Limit {
     /// Creates an unused limit of this replica.
     pub fn new(quota: Quota) -> Self {
-        Self(match quota {
+        Self::of_kind(match quota {
             Quota::AtOnce(count) => LimitKind::AtOnce(FairQueue::new(count)),
             Quota::PerSecond(count) => LimitKind::rate(count, None),
         })
@@ -123,7 +128,7 @@ impl Limit {
 
     /// Creates an unused limit that replicas share.
     pub fn shared(quota: Quota, sharing: Sharing<'_>) -> Self {
-        Self(match quota {
+        Self::of_kind(match quota {
             Quota::AtOnce(count) => {
                 let count = u32::try_from(count.get()).unwrap_or(u32::MAX);
                 LimitKind::SharedAtOnce(SharedQueue::new(count, sharing))
@@ -134,9 +139,21 @@ impl Limit {
         })
     }
 
+    fn of_kind(kind: LimitKind) -> Self {
+        Self {
+            kind,
+            following: QueueSlots::default(),
+        }
+    }
+
+    /// Returns the slots of requests that wait for the response of another.
+    pub fn following(&self) -> &QueueSlots {
+        &self.following
+    }
+
     /// Follows a reload of what replicas share.
     pub fn configure(&self, sharing: Sharing<'_>) {
-        match &self.0 {
+        match &self.kind {
             LimitKind::SharedAtOnce(queue) => queue.configure(sharing),
             LimitKind::Rate(_, rate) => {
                 if let Some(shared) = &rate.shared {
@@ -159,7 +176,7 @@ impl Limit {
         replicas: NonZeroU32,
     ) -> Result<Admission<'_>, Exceeded> {
         let asker = asker.into();
-        let queued = match &self.0 {
+        let queued = match &self.kind {
             LimitKind::AtOnce(queue) => match queue.acquire(asker.key, max_queued)? {
                 Acquired::Permit(permit) if permit.rests_until().is_none() => {
                     return Ok(Admission::Immediate(Admitted::alone(Some(permit))));

@@ -221,14 +221,7 @@ impl Proxy {
             let prepared = prepare::prepare(admitted, &picked, exchange)?;
             (prepared, picked)
         };
-        queue::queue(
-            &mut prepared,
-            picked.route,
-            &self.shared,
-            &snapshot.live,
-            exchange,
-        )
-        .await?;
+        queue::queue(&mut prepared, &picked, &self.shared, snapshot, exchange).await?;
         let context = send::SendContext {
             route: picked.route,
             destination: picked.destination,

@@ -11,8 +11,10 @@ pub mod http2;
 pub mod origin;
 pub mod pool;
 pub mod request_head;
+pub mod share;
 mod source;
 pub mod tls;
+pub mod window;
 
 use std::future::Future;
 use std::pin::{Pin, pin};

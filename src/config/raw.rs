@@ -285,6 +285,7 @@ table! {
         max_concurrent: Leaf,
         queue_timeout: Leaf,
         rewrite_links: Leaf,
+        collapse: Leaf,
     }
 }
 

@@ -31,6 +31,8 @@ pub struct RouteSettings {
     pub limit: Option<RouteLimit>,
     /// Whether links in JSON bodies are rewritten.
     pub rewrite_links: bool,
+    /// Whether identical GET requests that wait for a permit share one response.
+    pub collapse: bool,
 }
 
 /// The upstream of a route.
@@ -92,6 +94,7 @@ impl RouteSettings {
             default_headers: Vec::new(),
             limit: None,
             rewrite_links: false,
+            collapse: false,
         }
     }
 

@@ -38,6 +38,7 @@ pub(super) fn log(summary: &ExchangeSummary<'_>) {
         waited_ms = milliseconds(summary.waited),
         ours_ms = milliseconds(summary.gateway),
         attempts = summary.attempts,
+        collapsed = summary.collapsed.then_some(true),
         request_id = request.request_id.to_str().unwrap_or_default(),
         transaction_id = request.transaction_id.to_str().unwrap_or_default(),
         trace_id = summary.trace_id.map(tracing::field::display),

@@ -39,9 +39,11 @@ impl Exchange {
             .metrics
             .overhead
             .observe(self.gateway_time().as_secs_f64());
-        self.route_metrics()
-            .upstream()
-            .observe(self.timings.upstream.as_secs_f64());
+        if !self.collapsed {
+            self.route_metrics()
+                .upstream()
+                .observe(self.timings.upstream.as_secs_f64());
+        }
         response.map(|body| CallerResponseBody::new(BodySource::Citrix(body), self))
     }
 
@@ -183,6 +185,7 @@ impl Exchange {
             waited: self.timings.waited,
             gateway: self.gateway_time(),
             attempts: self.attempts,
+            collapsed: self.collapsed,
         }
     }
 }

@@ -49,6 +49,11 @@ impl Exchange {
         }
     }
 
+    /// Returns the queue permit, for a response that other exchanges read as well.
+    pub fn take_queue_permit(&mut self) -> Option<QueuePermit> {
+        self.permits.queue.take()?.into_permit()
+    }
+
     /// Counts an admission of one of several replicas: by their store, or by this one alone.
     pub fn count_fleet_permit(&self, by: State) {
         let metrics = self.route_metrics();

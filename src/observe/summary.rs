@@ -125,6 +125,8 @@ pub struct ExchangeSummary<'a> {
     pub gateway: Duration,
     /// Number of times the request was sent.
     pub attempts: u32,
+    /// The response is that of another exchange.
+    pub collapsed: bool,
 }
 
 impl ExchangeSummary<'_> {
@@ -190,6 +192,7 @@ impl ExchangeSummary<'static> {
             waited: Duration::ZERO,
             gateway: Duration::from_millis(1),
             attempts: 1,
+            collapsed: false,
         }
     }
 }

@@ -16,9 +16,11 @@ use super::pick_route::Picked;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
+use crate::limit::collapse::Followers;
 use crate::state::addressing::{RouteMatch, too_many_readings};
 use crate::state::{Customer, Route};
 use crate::upstream::request_head::RequestHead;
+use crate::upstream::share::SharedResponse;
 use citrix_wire::citrix::accept::wants_json;
 use citrix_wire::citrix::batch::{BatchPath, BatchTemplate};
 use citrix_wire::citrix::cvad::needs_instance_id;
@@ -59,6 +61,10 @@ pub struct UpstreamRequest<'s> {
     pub(super) policy: Option<Policy<'s>>,
     /// The rest of the route's `queue_timeout` after `queue`, if Citrix limits the customer there.
     pub(super) queue_left: Option<Duration>,
+    /// The requests that share the response, once this one has its permit.
+    pub(super) followers: Option<Followers<SharedResponse>>,
+    /// The response of another request, once that is received.
+    pub(super) shared: Option<Box<SharedResponse>>,
 }
 
 /// Prepares an admitted request. Boxed, because it lives as long as the request's future.
@@ -128,6 +134,8 @@ pub fn prepare<'s>(
         batch: None,
         policy,
         queue_left: None,
+        followers: None,
+        shared: None,
     }))
 }
 

@@ -1,11 +1,12 @@
 //! Step 5: waits for everything a request needs before it is sent.
 //!
 //! In this order: the body of a batch or of a request to a limited service, the audit log, a token,
-//! the customer's site, a permit of the route's queue, a permit of `limits.max_in_flight`. A
-//! customer without a token therefore holds no queue permit, and a request that waits holds no
-//! in-flight permit.
+//! the customer's site, a permit of the route's queue or the response of an identical request
+//! (`collapse`), a permit of `limits.max_in_flight`. A customer without a token therefore holds no
+//! queue permit, and a request that waits holds no in-flight permit.
 
 mod batch;
+mod collapse;
 mod site;
 
 use std::future::poll_fn;
@@ -19,10 +20,12 @@ use super::prepare::UpstreamRequest;
 use crate::config::Live;
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::exchange::Exchange;
+use crate::limit::collapse::{Followers, Following, Membership};
 use crate::limit::owner::Exceeded;
-use crate::limit::{Admission, Admitted, Asker, QueuedRequest, WaitTimeout};
-use crate::state::Route;
-use crate::state::Shared;
+use crate::limit::{Admission, Admitted, Asker, Limit, QueuedRequest, WaitTimeout};
+use crate::proxy::pick_route::Picked;
+use crate::state::{Shared, Snapshot};
+use crate::upstream::share::SharedResponse;
 
 /// Waits until `request` may be sent. A caller that waits for `100 Continue` is sent it first.
 ///
@@ -31,12 +34,13 @@ use crate::state::Shared;
 /// has several sites; `overloaded` or `queue_timeout` at a limit.
 pub async fn queue(
     request: &mut UpstreamRequest<'_>,
-    route: &Route,
+    picked: &Picked<'_>,
     shared: &Shared,
-    live: &Live,
+    snapshot: &Snapshot,
     exchange: &mut Exchange,
 ) -> Result<(), Failure> {
-    let limit = request.customer.limit(route);
+    let live = &*snapshot.live;
+    let limit = request.customer.limit(picked.route);
     if request.is_batch {
         // Boxed: few requests are batches. Reading the body sends `100 Continue`.
         Box::pin(batch::read_batch(request, exchange)).await?;
@@ -60,23 +64,133 @@ pub async fn queue(
         Box::pin(site::find_site(request, live, exchange)).await?;
     }
     if let Some((limit, timeout)) = limit {
-        let asker = asker(shared, exchange);
-        let (admitted, left) = match limit.acquire(asker, live.limits.max_queued, live.replicas()) {
-            Ok(Admission::Immediate(admitted)) => (admitted, timeout),
-            Ok(Admission::Queued(request)) => {
-                Box::pin(wait_for_permit(request, timeout, exchange)).await?
-            }
-            Err(exceeded) => return Err(queue_full(exceeded, live.limits.max_queued)),
+        let context = QueueContext {
+            limit,
+            timeout,
+            picked,
+            shared,
+            snapshot,
         };
-        request.queue_left = Some(left);
-        if live.fleet.is_some() {
-            exchange.count_fleet_permit(admitted.by);
+        match context.acquire(exchange)? {
+            Admission::Immediate(admitted) => {
+                set_permit(request, (admitted, timeout), live, exchange);
+            }
+            Admission::Queued(queued) => {
+                Box::pin(context.wait(queued, request, exchange)).await?;
+            }
         }
-        exchange.set_queue_permit(admitted.permit);
     }
     exchange
         .acquire_in_flight_permit(&shared.in_flight, live.limits.max_in_flight)
         .await
+}
+
+/// What a wait in the queue of a limit depends on.
+struct QueueContext<'a> {
+    limit: &'a Limit,
+    /// The maximum wait for a permit.
+    timeout: Duration,
+    picked: &'a Picked<'a>,
+    shared: &'a Shared,
+    snapshot: &'a Snapshot,
+}
+
+/// The end of a wait in the queue.
+enum Turn {
+    Permit(Admitted, Option<Followers<SharedResponse>>),
+    /// An identical request got a permit first.
+    Follow(Following<SharedResponse>),
+}
+
+impl<'a> QueueContext<'a> {
+    fn acquire(&self, exchange: &Exchange) -> Result<Admission<'a>, Failure> {
+        let live = &self.snapshot.live;
+        let (asker, max_queued) = (asker(self.shared, exchange), live.limits.max_queued);
+        let acquired = self.limit.acquire(asker, max_queued, live.replicas());
+        acquired.map_err(|exceeded| queue_full(exceeded, max_queued))
+    }
+
+    /// Waits for a permit, or for the response of an identical request.
+    async fn wait(
+        &self,
+        queued: QueuedRequest<'_>,
+        request: &mut UpstreamRequest<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        let live = &self.snapshot.live;
+        let member = collapse::join(request, self.picked, self.shared, self.snapshot);
+        let (turn, left) = self
+            .wait_for_turn(queued, member, self.timeout, exchange)
+            .await?;
+        let following = match turn {
+            Turn::Permit(admitted, followers) => {
+                request.followers = followers;
+                set_permit(request, (admitted, left), live, exchange);
+                return Ok(());
+            }
+            Turn::Follow(following) => following,
+        };
+        let followed =
+            collapse::follow(following, self.limit, request, self.snapshot, exchange).await?;
+        if let Some(shared) = followed {
+            request.shared = Some(Box::new(shared));
+            return Ok(());
+        }
+        // No failure is shared: from here on the request waits alone.
+        let admitted = match self.acquire(exchange)? {
+            Admission::Immediate(admitted) => (admitted, left),
+            Admission::Queued(queued) => {
+                match self.wait_for_turn(queued, None, left, exchange).await? {
+                    (Turn::Permit(admitted, _), left) => (admitted, left),
+                    // Only a member of a group follows.
+                    (Turn::Follow(_), _) => return Err(queue_timeout(self.timeout)),
+                }
+            }
+        };
+        set_permit(request, admitted, live, exchange);
+        Ok(())
+    }
+
+    /// Waits for a permit, or until an identical request has one. Returns what is left of `timeout`.
+    async fn wait_for_turn(
+        &self,
+        queued: QueuedRequest<'_>,
+        member: Option<Membership<SharedResponse>>,
+        timeout: Duration,
+        exchange: &mut Exchange,
+    ) -> Result<(Turn, Duration), Failure> {
+        let _wait = exchange.begin_queue_wait();
+        let deadline = Instant::now() + timeout;
+        let admitted = queued.wait(deadline);
+        let turn = match member {
+            None => admitted.await.map(|admitted| Turn::Permit(admitted, None)),
+            Some(mut member) => tokio::select! {
+                biased;
+                following = member.led() => Ok(Turn::Follow(following)),
+                admitted = admitted => admitted.map(|admitted| match member.lead() {
+                    Ok(followers) => Turn::Permit(admitted, Some(followers)),
+                    // The permit passes on unused.
+                    Err(following) => Turn::Follow(following),
+                }),
+            },
+        };
+        let turn = turn.map_err(|WaitTimeout| queue_timeout(self.timeout))?;
+        Ok((turn, deadline.saturating_duration_since(Instant::now())))
+    }
+}
+
+/// Keeps the permit of a request, with what is left of its `queue_timeout`.
+fn set_permit(
+    request: &mut UpstreamRequest<'_>,
+    (admitted, left): (Admitted, Duration),
+    live: &Live,
+    exchange: &mut Exchange,
+) {
+    request.queue_left = Some(left);
+    if live.fleet.is_some() {
+        exchange.count_fleet_permit(admitted.by);
+    }
+    exchange.set_queue_permit(admitted.permit);
 }
 
 /// Returns the caller as limits see it.
@@ -88,21 +202,6 @@ fn asker(shared: &Shared, exchange: &Exchange) -> Asker {
         key,
         name: fleet.map(|fleet| fleet.caller(key, exchange.caller_name())),
     }
-}
-
-/// Waits for admission. Returns what is left of `timeout`.
-async fn wait_for_permit(
-    request: QueuedRequest<'_>,
-    timeout: Duration,
-    exchange: &mut Exchange,
-) -> Result<(Admitted, Duration), Failure> {
-    let wait = exchange.begin_queue_wait();
-    let deadline = Instant::now() + timeout;
-    let admitted = request.wait(deadline).await;
-    drop(wait);
-    let admitted = admitted.map_err(|WaitTimeout| queue_timeout(timeout))?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    Ok((admitted, left))
 }
 
 fn queue_timeout(timeout: Duration) -> Failure {

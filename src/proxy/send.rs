@@ -12,6 +12,7 @@ mod outgoing;
 mod redirect;
 mod replay;
 mod retry;
+mod share;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,13 +35,21 @@ use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
 use citrix_wire::citrix::SITE_FROZEN;
 
-/// A response, and how its request was sent.
-pub struct Sent {
+/// A response for the caller.
+pub struct Received {
     pub(super) response: UpstreamResponse,
-    /// The token the request was sent with.
-    pub(super) token: Rc<HeldToken>,
+    /// The token the request was sent with; `None` if another request was sent, whose response has
+    /// been searched for its token.
+    pub(super) token: Option<Rc<HeldToken>>,
     /// The gateway of another region that responded, if the request was redirected.
     pub(super) redirected_to: Option<Arc<Origin>>,
+}
+
+/// A response, and how its request was sent.
+struct Sent {
+    response: UpstreamResponse,
+    /// The token the request was sent with.
+    token: Rc<HeldToken>,
 }
 
 /// Dependencies of sending one request.
@@ -83,7 +92,10 @@ impl SendContext<'_> {
         &self,
         request: &mut UpstreamRequest<'_>,
         exchange: &mut Exchange,
-    ) -> Result<Sent, Failure> {
+    ) -> Result<Received, Failure> {
+        if let Some(shared) = request.shared.take() {
+            return Ok(share::follow(*shared, exchange));
+        }
         let (customer, policy) = (request.customer, request.policy.as_ref());
         let redirect = self.known_redirect(&mut request.head, customer, policy);
         let mut body = std::mem::replace(&mut request.body, CallerBody::empty());
@@ -93,7 +105,7 @@ impl SendContext<'_> {
             replays: 0,
             budget: RetryBudget::new(self.live.upstream.retry_budget, request.queue_left),
         };
-        let mut sent = loop {
+        let sent = loop {
             if resend.budget.must_wait() || self.shared.gates.any_closed() {
                 Box::pin(self.wait(&mut resend, customer, exchange)).await;
             }
@@ -138,11 +150,19 @@ impl SendContext<'_> {
             }
         };
         self.record_acceptance(&sent, &resend.outgoing, customer, exchange);
-        sent.redirected_to = self.finish(sent.response.status(), resend, customer, exchange);
+        let redirected_to = self.finish(sent.response.status(), resend, customer, exchange);
         if sent.response.status().as_u16() == SITE_FROZEN && self.leads_to_citrix(customer) {
             return Err(Box::pin(frozen::request_activation(sent, customer)).await);
         }
-        Ok(sent)
+        let received = Received {
+            response: sent.response,
+            token: Some(sent.token),
+            redirected_to,
+        };
+        Ok(match request.followers.take() {
+            Some(followers) => self.share(received, followers, &request.head.target, exchange),
+            None => received,
+        })
     }
 
     /// Returns the spacing of the route's permits, if other replicas use the limit as well.

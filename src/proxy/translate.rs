@@ -9,7 +9,7 @@ mod links;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderValue, Response, StatusCode, Version};
 
-use super::send::Sent;
+use super::send::Received;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::exchange::body::ForwardedBody;
@@ -30,15 +30,15 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 /// # Errors
 /// `upstream_broken` for a final response with a 1xx status.
 pub fn translate(
-    sent: Sent,
+    received: Received,
     links: &LinkContext<'_>,
     exchange: &mut Exchange,
 ) -> Result<Response<ForwardedBody>, Failure> {
-    let Sent {
+    let Received {
         response,
         token,
         redirected_to,
-    } = sent;
+    } = received;
     let UpstreamResponse {
         message: mut response,
         fields,
@@ -59,8 +59,10 @@ pub fn translate(
     if fields.has(NOT_FORWARDED) {
         hop_by_hop::remove_set(headers, NOT_FORWARDED);
     }
-    token.remove_echoes(headers);
-    exchange.set_sent_token(token);
+    if let Some(token) = token {
+        token.remove_echoes(headers);
+        exchange.set_sent_token(token);
+    }
     if !exchange.is_admitted_by_authorization() {
         // A shared cache may otherwise store the response (RFC 9111 section 3.5).
         headers.entry(CACHE_CONTROL).or_insert(PRIVATE);

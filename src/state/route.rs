@@ -50,6 +50,10 @@ impl Route {
         is_used: impl Fn(Cloud, AuthorizationScheme) -> bool,
         metrics: RouteMetrics,
     ) -> Self {
+        if route.config.collapse {
+            // Creates the series, so that it is exported as 0 before the first such request.
+            metrics.collapsed();
+        }
         let headers = route.config.default_headers.iter();
         Self {
             config: config::RouteSettings::clone(&route.config),

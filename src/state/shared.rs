@@ -14,6 +14,7 @@ use crate::inbound::descriptor_budget::DescriptorBudget;
 use crate::inbound::intercept_metrics::InterceptMetrics;
 use crate::inbound::shortage::Shortage;
 use crate::inbound::tls::HandshakeFailures;
+use crate::limit::collapse::Groups;
 use crate::limit::gate::Gates;
 use crate::limit::owner::Resource;
 use crate::observe::audit::AuditLog;
@@ -23,6 +24,8 @@ use crate::site::regions::Regions;
 use crate::site::shared_regions::{KnownGateways, RegionSource};
 use crate::system::clock::Clock;
 use crate::token::rejections::Rejections;
+use crate::upstream::share::SharedResponse;
+use crate::upstream::window::WindowBytes;
 
 /// The state that all workers share. The data path uses atomics and [`Published`]; locks are taken
 /// only in the fair queue of a limited customer and after a 401 or 429.
@@ -61,6 +64,10 @@ pub struct Shared {
     pub regions: Regions,
     /// The scopes in which Citrix requested a wait.
     pub gates: Arc<Gates>,
+    /// Groups of identical requests that wait for a permit.
+    pub groups: Arc<Groups<SharedResponse>>,
+    /// Bytes of responses that such requests share.
+    pub windows: Arc<WindowBytes>,
     /// The fleet, if replicas share a store.
     pub fleet: Option<Arc<Fleet>>,
     /// State of the gateway's own token endpoints.

@@ -146,6 +146,12 @@ impl Snapshot {
         self.published.has_origin(id)
     }
 
+    /// Returns a number that views of the same published state share, and no other as long as the
+    /// snapshot exists.
+    pub fn published_id(&self) -> usize {
+        Arc::as_ptr(&self.published).addr()
+    }
+
     /// Returns `true` if this is a view of `published`.
     pub fn is_view_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)

@@ -14,6 +14,7 @@ use super::BoxError;
 use super::http1::Http1;
 use super::pool::PoolHandle;
 use super::source::ResponseSource;
+use super::window::WindowReader;
 use crate::inbound::transfer_rate::IdleTimer;
 use crate::system::burst::Burst;
 use citrix_wire::coding::CodingError;
@@ -63,6 +64,7 @@ pub struct ResponseBody {
     failed: bool,
     /// Frames that were peeked at.
     peeked: VecDeque<Result<Frame<Bytes>, ResponseBodyError>>,
+    /// `None` after the end, and for a shared body.
     pool: Option<PoolHandle>,
     idle: IdleTimer,
     idle_limit: Duration,
@@ -88,6 +90,20 @@ impl ResponseBody {
             body.release();
         }
         body
+    }
+
+    /// Returns a body that other requests read as well. Its writer detects a stalled upstream.
+    pub(super) fn shared(reader: WindowReader, length: Option<u64>) -> Self {
+        Self {
+            remaining: length,
+            inner: Some(ResponseSource::Shared(reader)),
+            failed: false,
+            peeked: VecDeque::new(),
+            pool: None,
+            idle: IdleTimer::new(Duration::MAX),
+            idle_limit: Duration::MAX,
+            burst: Burst::new(MAX_BURST),
+        }
     }
 
     /// Returns the beginning of the body: up to `limit` bytes that arrive within `time`. They
@@ -146,7 +162,7 @@ impl ResponseBody {
             inner if !inner.is_end_stream() => {
                 drop(tokio::task::spawn_local(read_end(inner, pool)));
             }
-            ResponseSource::Http2(_) => {}
+            ResponseSource::Http2(_) | ResponseSource::Shared(_) => {}
         }
     }
 
@@ -199,6 +215,9 @@ impl ResponseBody {
         };
         let Poll::Ready(frame) = inner.poll_frame(cx) else {
             self.burst.end();
+            if matches!(inner, ResponseSource::Shared(_)) {
+                return Poll::Pending;
+            }
             let expired = self.idle.poll_expired(cx);
             return expired.map(|()| Some(Err(ResponseBodyError::Stalled(self.idle_limit))));
         };

@@ -28,6 +28,7 @@ const EXPECTED: &[(&str, Kind, &[&str])] = &[
     ("replays_total", Kind::Counter, &["route", "outcome"]),
     ("queue_depth", Kind::Gauge, &["route"]),
     ("queue_wait_seconds", Kind::Histogram, &["route"]),
+    ("collapsed_total", Kind::Counter, &["route"]),
     ("fleet_turns_total", Kind::Counter, &["route", "by"]),
     ("upstream_connections", Kind::Gauge, &["state"]),
     ("connections", Kind::Gauge, &[]),

@@ -1,6 +1,7 @@
 //! Waiting requests: queue permits of services with limited concurrency, and in-flight permits
 //! (interface §3.1 `max_concurrent`, `queue_timeout`, `max_queued`, `max_in_flight`).
 
+mod collapse;
 mod greedy;
 
 use std::collections::HashMap;
@@ -98,7 +99,7 @@ async fn twenty_pollers_of_each_of_two_customers_get_forty_responses() {
             "contoso"
         };
         gateway.raw(get_with(
-            "/monitorodata/Machines",
+            &format!("/monitorodata/Machines?poller={number}"),
             &format!("Citrix-CustomerId: {customer}\r\n"),
         ))
     };
@@ -234,7 +235,7 @@ async fn callers_that_disconnect_at_any_moment_leak_no_queue_permit() {
         } else {
             fastrand::u64(0..60)
         };
-        let response = gateway.raw(get("/monitorodata/Machines"));
+        let response = gateway.raw(get(&format!("/monitorodata/Machines?poller={number}")));
         tokio::time::timeout(Duration::from_millis(timeout), response)
     };
     let responses = join_all((0..90).map(poll)).await;
@@ -313,12 +314,12 @@ async fn http2_queue_permit_passes_to_the_next_request() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let client = client();
-    let poll = || {
+    let poll = |number| {
         client
-            .get(gateway.url("/monitorodata/Machines?$top=1"))
+            .get(gateway.url(&format!("/monitorodata/Machines?$top=1&$skip={number}")))
             .send()
     };
-    let responses = join_all((0..10).map(|_| poll())).await;
+    let responses = join_all((0..10).map(poll)).await;
     assert!(
         responses
             .into_iter()

@@ -147,7 +147,7 @@ fn service_route(gateway: &RouteSettings, path: &'static str, service: &Service)
     route
 }
 
-/// Sets the limit, default header fields and link rewriting of `service`.
+/// Sets the limit, default header fields, link rewriting and collapsing of `service`.
 fn apply_service(route: &mut RouteSettings, service: &Service) {
     let quota = match service.limit {
         ServiceLimit::Unknown => None,
@@ -171,4 +171,5 @@ fn apply_service(route: &mut RouteSettings, service: &Service) {
     });
     route.default_headers = headers.collect();
     route.rewrite_links = service.rewrite_links;
+    route.collapse = service.collapse;
 }

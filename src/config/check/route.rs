@@ -58,6 +58,10 @@ fn check_route(raw: &RawRoute, report: &mut Report<'_>) -> Option<RouteSettings>
     let upstream = report.read(&raw.upstream, UPSTREAM, |leaf| url::upstream(leaf.text()?));
     let strip_prefix = report.boolean(&raw.strip_prefix, true);
     let rewrite_links = report.boolean(&raw.rewrite_links, false);
+    let collapse = report.boolean(&raw.collapse, false);
+    if collapse {
+        report.require(&raw.max_concurrent, "required by collapse", "1");
+    }
     let authorization = report
         .choice(&raw.authorization, &SCHEMES)
         .unwrap_or(AuthorizationScheme::Cws);
@@ -77,6 +81,7 @@ fn check_route(raw: &RawRoute, report: &mut Report<'_>) -> Option<RouteSettings>
         strip_prefix: strip_prefix && route.strip_prefix,
         limit,
         rewrite_links,
+        collapse,
         ..route
     })
 }

@@ -313,6 +313,9 @@ fn route_keys_are_applied() {
         configured_limits(&live),
         [&None, &Some(limit("/a", 17, 18))]
     );
+    let collapse = live.routes.iter().filter(|route| !route.built_in);
+    let collapse: Vec<bool> = collapse.map(|route| route.collapse).collect();
+    assert_eq!(collapse, [false, true]);
     assert_eq!(
         live.hosts,
         AllowedHosts::Only(vec!["gateway.example.net".to_owned()])

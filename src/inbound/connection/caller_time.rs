@@ -23,7 +23,8 @@ const MAX_CALLER_TIME: Duration = Duration::from_secs(5);
 /// A queue permit, and the waits of its exchange for the caller.
 pub struct HeldPermit {
     time: Rc<CallerTime>,
-    permit: QueuePermit,
+    /// `None` once it was taken.
+    permit: Option<QueuePermit>,
 }
 
 /// The waits of an exchange that holds a queue permit.
@@ -87,12 +88,22 @@ impl HeldPermit {
         if let Some(all) = connection.all.upgrade() {
             all.watch(&time);
         }
-        Self { time, permit }
+        Self {
+            time,
+            permit: Some(permit),
+        }
     }
 
     /// Records that a use of the permit begins. With a `spacing` it rests after it.
     pub fn begin_use(&mut self, spacing: Option<Spacing>) {
-        self.permit.begin_use(spacing);
+        if let Some(permit) = &mut self.permit {
+            permit.begin_use(spacing);
+        }
+    }
+
+    /// Returns the permit. From here on, waits for the caller are not counted.
+    pub fn into_permit(mut self) -> Option<QueuePermit> {
+        self.permit.take()
     }
 
     /// Returns the waits of the exchange.
@@ -205,7 +216,8 @@ impl Drop for TimedWait {
     }
 }
 
-fn max_caller_time(limits: &Limits) -> Duration {
+/// Returns the time that readers of a response may make others wait.
+pub fn max_caller_time(limits: &Limits) -> Duration {
     MAX_CALLER_TIME.min(limits.body_idle_timeout / 4)
 }
 

@@ -23,6 +23,7 @@ impl Metrics {
             retain(&worker.routes.queue_depth, is_known);
             retain(&worker.routes.queue_wait, is_known);
             retain(&worker.routes.fleet_turns, is_known);
+            retain(&worker.routes.collapsed, is_known);
             retain(&worker.would_deny, is_known);
         }
     }
@@ -64,6 +65,7 @@ mod tests {
             route.queue().depth.inc();
             route.fleet_permits_alone().inc();
             route.fleet_permits_of_store().inc();
+            route.collapsed().inc();
             metrics.count_replay(name, crate::observe::metrics::ReplayOutcome::Accepted);
         }
         metrics.retain_series(&["/kept"], &["kept"]);
@@ -76,6 +78,7 @@ mod tests {
         for kept in [
             "request_duration_seconds_count",
             "queue_depth",
+            "collapsed_total",
             "fleet_turns_total",
             "replays_total",
         ] {

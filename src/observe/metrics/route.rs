@@ -30,6 +30,7 @@ pub(super) struct RouteFamilies {
     pub(super) queue_depth: IntGaugeVec,
     pub(super) queue_wait: HistogramVec,
     pub(super) fleet_turns: IntCounterVec,
+    pub(super) collapsed: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -62,6 +63,8 @@ impl RouteFamilies {
         )?;
         let help = "Permits of routes that Citrix limits, by what granted them.";
         let fleet_turns = shards.counters("fleet_turns_total", help, &["route", "by"])?;
+        let help = "Requests whose response is that of an identical request.";
+        let collapsed = shards.counters("collapsed_total", help, &["route"])?;
         let workers = requests.into_iter().enumerate();
         let workers = workers.map(|(worker, requests)| Self {
             requests,
@@ -70,6 +73,7 @@ impl RouteFamilies {
             queue_depth: queue_depth[worker].clone(),
             queue_wait: queue_wait[worker].clone(),
             fleet_turns: fleet_turns[worker].clone(),
+            collapsed: collapsed[worker].clone(),
         });
         Ok(workers.collect())
     }
@@ -84,6 +88,7 @@ pub struct RouteMetrics {
     queue: OnceCell<QueueMetrics>,
     fleet_permits_alone: OnceCell<IntCounter>,
     fleet_permits_of_store: OnceCell<IntCounter>,
+    collapsed: OnceCell<IntCounter>,
     route: String,
     /// Value of the label `caller` for requests without a configured caller.
     unnamed: &'static str,
@@ -116,6 +121,7 @@ impl RouteMetrics {
             queue: OnceCell::new(),
             fleet_permits_alone: OnceCell::new(),
             fleet_permits_of_store: OnceCell::new(),
+            collapsed: OnceCell::new(),
             route: route.to_owned(),
             unnamed,
             callers: Rc::clone(callers),
@@ -144,6 +150,12 @@ impl RouteMetrics {
             let family = &self.families.fleet_turns;
             family.with_label_values(&[&self.route, "store"])
         })
+    }
+
+    /// Returns the counter of requests whose response is that of an identical request.
+    pub fn collapsed(&self) -> &IntCounter {
+        self.collapsed
+            .get_or_init(|| self.families.collapsed.with_label_values(&[&self.route]))
     }
 
     /// Returns the durations of whole exchanges.

@@ -8,7 +8,8 @@ use crate::config::{Caller, Mode};
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::exchange::Exchange;
 use crate::limit::caller::CallerLimitExceeded;
-use crate::state::Snapshot;
+use crate::state::{Customer, Snapshot};
+use crate::upstream::origin::Origin;
 use citrix_wire::citrix::batch::BatchItem;
 use citrix_wire::citrix::headers::customers_in_readings;
 use citrix_wire::path_readings::PathReadings;
@@ -118,13 +119,18 @@ impl Policy<'_> {
         rules.evaluate_any(method.as_str(), forms, self.customer)
     }
 
-    /// Returns `true` if the request may also be sent to `path`, to which it is redirected.
+    /// Returns `true` if the request may also be sent to `path` of `gateway`, to which it is
+    /// redirected.
     pub(in crate::proxy) fn permits(
         &self,
         snapshot: &Snapshot,
         method: &Method,
-        path: &str,
+        (gateway, path): (&Origin, &str),
+        customer: &Customer,
     ) -> bool {
+        let links = snapshot.links(customer);
+        let here = links.path_at_gateway(gateway.url.authority.as_str(), path);
+        let path = here.as_deref().unwrap_or(path);
         self.observes() || self.evaluate_path(snapshot, method, path) == Decision::Allowed
     }
 

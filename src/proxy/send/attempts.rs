@@ -85,11 +85,7 @@ impl SendContext<'_> {
                 Ok(response) => {
                     let crossed = was_idle && http1::is_idle_close(&response.message);
                     let Some(again) = crossed.then(|| outgoing.body_again()).flatten() else {
-                        return Ok(Sent {
-                            response,
-                            token,
-                            redirected_to: None,
-                        });
+                        return Ok(Sent { response, token });
                     };
                     body = again;
                     continue;

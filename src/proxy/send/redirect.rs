@@ -216,11 +216,7 @@ impl<'a> SendContext<'a> {
         path: &str,
         customer: &Customer,
     ) -> bool {
-        policy.is_none_or(|policy| {
-            let links = self.snapshot.links(customer);
-            let here = links.path_at_gateway(gateway.url.authority.as_str(), path);
-            policy.permits(self.snapshot, method, here.as_deref().unwrap_or(path))
-        })
+        policy.is_none_or(|policy| policy.permits(self.snapshot, method, (gateway, path), customer))
     }
 
     fn learn(&self, redirect: &RegionRedirect, customer: &Customer, gateway: &Origin, path: &str) {

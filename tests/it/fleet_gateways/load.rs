@@ -21,7 +21,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts a number of pollers at each replica.
+    /// Starts a number of pollers at each replica, each with a query of its own: identical ones would
+    /// share responses.
     pub fn start(replicas: &[Gateway], pollers: usize, path: &'static str) -> Self {
         let addresses: Vec<SocketAddr> = replicas
             .iter()
@@ -35,10 +36,11 @@ impl Load {
         for number in 0..served.len() {
             let target = addresses[number / pollers];
             let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
+            let path = format!("{path}&poller={number}");
             tasks.spawn(async move {
                 let mut statuses = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let Some(status) = request(target, caller(number), path).await else {
+                    let Some(status) = request(target, caller(number), &path).await else {
                         break;
                     };
                     statuses.push(status);

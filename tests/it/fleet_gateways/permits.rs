@@ -42,7 +42,8 @@ async fn caller_with_many_requests_on_all_replicas_delays_another_by_two_permits
     let mut pages = tokio::task::JoinSet::new();
     for page in 0..20 * REPLICAS {
         let target = addresses[page % REPLICAS];
-        pages.spawn(request(target, busy, GATED));
+        let path = format!("{GATED}&page={page}");
+        pages.spawn(async move { request(target, busy, &path).await });
     }
     wait_until("the pages are served", || async {
         fleet.monitor().requests >= 5

@@ -100,6 +100,7 @@ fn limits_and_link_rewriting_are_equal_at_every_gateway() {
         assert_eq!(limit.quota, Quota::AtOnce(1.try_into().unwrap()));
         assert_eq!(limit.queue_timeout, Duration::from_secs(60));
         assert!(of("/monitorodata").rewrite_links && of("/cvad/manage").rewrite_links);
+        assert!(of("/monitorodata").collapse && !of("/cvad/manage").collapse);
         assert_eq!(
             of("/accessSecurity").limit.as_ref().unwrap().quota,
             Quota::PerSecond(15.try_into().unwrap())

@@ -607,9 +607,14 @@ fn explicit_default_is_accepted() {
         "[insecure]\nallow_anonymous = false",
         "[lifecycle]\ndrain_delay = '0s'",
         &format!("{ROUTE}rewrite_links = false"),
+        &format!("{ROUTE}collapse = false"),
     ] {
         accept(off);
     }
+    rejects_with(
+        &format!("{ROUTE}collapse = true"),
+        "route[0].max_concurrent: missing: required by collapse",
+    );
     rejects_with(
         "[limits]\nmax_connections_per_address = 'many'",
         "invalid integer",

@@ -21,6 +21,7 @@ const ON_GATEWAY: Service = Service {
     limit_note: "",
     transaction_id: CITRIX_ID,
     rewrite_links: false,
+    collapse: false,
     note: "",
 };
 
@@ -71,6 +72,7 @@ pub static SERVICES: &[Service] = &[
         limit_note: "1 concurrent request per customer, else 429",
         transaction_id: "",
         rewrite_links: true,
+        collapse: true,
         ..ON_GATEWAY
     },
     Service {
