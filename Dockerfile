@@ -24,6 +24,8 @@ COPY .ci/pgo .ci/pgo
 COPY --from=manifests /src .
 RUN .ci/pgo instrument
 COPY crates crates
+# `config show` reads the defaults in it.
+COPY config.toml.example ./
 COPY src src
 # The commit in the metric build_info: `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
 ARG COMMIT=unknown

@@ -4,6 +4,7 @@ pub mod admin_client;
 pub mod ca;
 pub mod caller;
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod emulator;
@@ -58,6 +59,9 @@ pub enum Command {
     /// Create the certificate authority of [intercept]
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Exit with 0 if the gateway is ready, for containers without a shell
     Healthcheck(HealthcheckArgs),
     /// Print a completion script for a shell
@@ -134,6 +138,17 @@ pub struct NewCaArgs {
     /// Further domain of the authority, for hosts of [[route]]; can be repeated
     #[arg(long = "domain", value_name = "DOMAIN", value_parser = ca::domain)]
     domains: Vec<String>,
+}
+
+/// Subcommands of `config`.
+#[derive(clap::Subcommand)]
+pub enum ConfigCommand {
+    /// Print the effective configuration with the origin of each value, without secrets
+    Show {
+        /// Configuration file [default: the environment alone]
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// Arguments of `caller suggest`.

@@ -6,6 +6,7 @@
 //! | `environment`, `overrides` | input: variables, which override the file |
 //! | `raw`, `key`, `value`, `defaults` | input: the file as written, the paths of its keys, single values and their defaults |
 //! | `check` | the only way from input to a [`Config`]; one function per section |
+//! | `effective`, `reference` | output for people: the keys in effect with their origin; all keys with their defaults |
 //! | `report` | problems and warnings, collected so that one run reports all of them |
 //! | `changes` | the keys and blocks that a reload changes |
 
@@ -15,6 +16,7 @@ mod changes;
 mod check;
 mod credential;
 mod defaults;
+mod effective;
 mod egress;
 mod environment;
 mod fleet;
@@ -22,6 +24,7 @@ mod key;
 mod live;
 mod overrides;
 mod raw;
+mod reference;
 mod report;
 mod route;
 mod secret;
@@ -37,6 +40,7 @@ pub use caller::{Caller, CertificateName, MAX_SECRETS, Mode, check_name};
 pub use changes::{BOOT_KEYS, Changes, ConfigFingerprint};
 pub use check::{from_bytes, from_toml, load};
 pub use credential::{Credential, InstanceId};
+pub use effective::{Origin, Setting, effective};
 pub use egress::{ConnectProxy, Egress, ProxyUrlError};
 pub use environment::process_environment;
 pub use fleet::{Fleet, FleetSecrets, FleetStore, HostPort, Sentinels, StoreAddress, StoreTls};

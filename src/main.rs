@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => cli::demo::demo(&args, &hardening),
         Command::Emulator(args) => cli::emulator::emulator(*args),
         Command::Ca(command) => cli::ca::ca(&command),
+        Command::Config(command) => cli::config::config(&command),
         Command::Caller(command) => cli::caller::caller(&command),
         Command::Healthcheck(args) => cli::healthcheck::healthcheck(&args),
         Command::Completions(args) => cli::completions(args),

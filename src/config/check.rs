@@ -39,6 +39,7 @@ use super::environment::Environment;
 use super::overrides::apply_overrides;
 use super::raw::{self, FromValue as _, RawConfig};
 use super::report::{ConfigProblem, Report};
+use super::value::Leaf;
 use super::{Boot, Config, ConfigFingerprint, Live};
 use admin::check_admin;
 use built_in::BuiltInRoutes;
@@ -75,10 +76,24 @@ pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<ConfigProblem>> {
+    load_with(file, env, |_, _| ())
+}
+
+/// Reads a configuration like [`load`], and passes each key with the variable that sets it, if any,
+/// to `visit`.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn load_with(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    visit: impl FnMut(&Leaf, Option<&str>),
+) -> Result<Config, Vec<ConfigProblem>> {
     let Some(path) = file else {
-        return from_toml("", env);
+        return from_text("", Path::new(""), env, visit);
     };
-    from_bytes(path, std::fs::read(path), env)
+    let text = text_of(path, std::fs::read(path))?;
+    from_text(&text, folder_of(path), env, visit)
 }
 
 /// Reads a configuration like [`load`], from the result of reading the file at `path`.
@@ -90,11 +105,15 @@ pub fn from_bytes(
     read: io::Result<Vec<u8>>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<ConfigProblem>> {
+    from_text(&text_of(path, read)?, folder_of(path), env, |_, _| ())
+}
+
+/// Returns the text of the file at `path`.
+fn text_of(path: &Path, read: io::Result<Vec<u8>>) -> Result<String, Vec<ConfigProblem>> {
     let unreadable =
         |problem: String| vec![ConfigProblem::new(path.display().to_string(), problem)];
     let bytes = read.map_err(|error| unreadable(format!("cannot read the file: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|error| unreadable(not_utf8(error.as_bytes())))?;
-    from_text(&text, folder_of(path), env)
+    String::from_utf8(bytes).map_err(|error| unreadable(not_utf8(error.as_bytes())))
 }
 
 /// Returns the folder that relative paths in the file at `path` start from: the one that contains
@@ -125,7 +144,7 @@ pub fn from_toml(
     text: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<ConfigProblem>> {
-    from_text(text, Path::new(""), env)
+    from_text(text, Path::new(""), env, |_, _| ())
 }
 
 /// Relative paths start from `folder`.
@@ -133,6 +152,7 @@ fn from_text(
     text: &str,
     folder: &Path,
     env: impl IntoIterator<Item = (String, String)>,
+    mut visit: impl FnMut(&Leaf, Option<&str>),
 ) -> Result<Config, Vec<ConfigProblem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut table = raw::parse(text).map_err(|problem| vec![problem])?;
@@ -141,6 +161,12 @@ fn from_text(
     apply_overrides(&mut table, &mut report);
     let fingerprint = ConfigFingerprint::of(&table);
     let raw = RawConfig::read(Some(Value::Table(table)), "", &mut report);
+    raw.visit(&mut |leaf| {
+        visit(
+            leaf,
+            report.variable(&leaf.path).filter(|_| leaf.from_variable),
+        );
+    });
     let config = check_config(raw, &mut report);
     let fingerprint = fingerprint.with_files(report.take_files());
     let ((boot, live), warnings) = report.finish(config)?;

@@ -34,6 +34,12 @@ const SECRETS: [&str; 9] = [
     "signing_key",
 ];
 
+/// Returns `true` for a key whose value is a secret, or a table that names where it is.
+#[cfg(test)]
+pub(super) fn is_secret(key: &str) -> bool {
+    SECRETS.contains(&key)
+}
+
 /// Overrides `table` with the variables. All values become strings, parsed later as the type of
 /// their key.
 pub(super) fn apply_overrides(table: &mut Table, report: &mut Report<'_>) {

@@ -45,6 +45,9 @@ pub(super) trait FromValue: Sized {
 
     /// Adds the paths of all keys that hold a single value.
     fn leaves(path: &str, found: &mut Vec<String>);
+
+    /// Passes all keys that hold a single value to `visit`, with their numbers in blocks.
+    fn visit(&self, visit: &mut dyn FnMut(&Leaf));
 }
 
 impl FromValue for Leaf {
@@ -60,6 +63,10 @@ impl FromValue for Leaf {
     fn leaves(path: &str, found: &mut Vec<String>) {
         found.push(path.to_owned());
     }
+
+    fn visit(&self, visit: &mut dyn FnMut(&Leaf)) {
+        visit(self);
+    }
 }
 
 /// A table whose absence has a meaning.
@@ -70,6 +77,10 @@ impl<T: FromValue> FromValue for Option<T> {
 
     fn leaves(path: &str, found: &mut Vec<String>) {
         T::leaves(path, found);
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&Leaf)) {
+        self.iter().for_each(|table| table.visit(visit));
     }
 }
 
@@ -93,6 +104,10 @@ impl<T: FromValue> FromValue for Vec<T> {
 
     fn leaves(path: &str, found: &mut Vec<String>) {
         T::leaves(path, found);
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&Leaf)) {
+        self.iter().for_each(|table| table.visit(visit));
     }
 }
 
@@ -121,6 +136,10 @@ macro_rules! table {
 
             fn leaves(path: &str, found: &mut Vec<String>) {
                 $(<$kind as FromValue>::leaves(&below(path, stringify!($key)), found);)*
+            }
+
+            fn visit(&self, visit: &mut dyn FnMut(&Leaf)) {
+                $(self.$key.visit(visit);)*
             }
         }
     };

@@ -29,7 +29,7 @@ fn module_table() -> Vec<String> {
 }
 
 /// Returns the code of each file below `folder` without tests and comments, by its module path.
-fn sources(folder: &str) -> BTreeMap<Vec<String>, String> {
+pub(super) fn sources(folder: &str) -> BTreeMap<Vec<String>, String> {
     let top = root().join(folder);
     let mut sources = BTreeMap::new();
     let mut folders = vec![top.clone()];

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::architecture::sources;
+
 const JUSTFILE: &str = include_str!("../../justfile");
 const CI_RUN: &str = include_str!("../../.ci/run");
 const PGO: &str = include_str!("../../.ci/pgo");
@@ -101,6 +103,24 @@ fn the_image_is_built_from_files_that_docker_does_not_ignore() {
         .filter_map(|line| line.strip_prefix('!'))
         .collect();
     assert_eq!(sources.collect::<BTreeSet<_>>(), kept);
+}
+
+#[test]
+fn files_outside_src_that_the_program_contains_are_copied_to_the_image() {
+    let mut found = 0;
+    for (module, code) in sources("src") {
+        let included = code
+            .split("include_")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').nth(1));
+        // One step up for each part of the module's path leaves `src`.
+        for name in included.filter(|name| name.matches("../").count() == module.len()) {
+            let copied = format!("\nCOPY {} ", name.trim_start_matches("../"));
+            assert!(DOCKERFILE.contains(&copied), "{module:?} includes {name}");
+            found += 1;
+        }
+    }
+    assert!(found > 0);
 }
 
 #[test]

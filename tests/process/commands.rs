@@ -35,6 +35,7 @@ async fn help_and_version_print_to_stdout_and_exit_with_0() {
         "emulator",
         "caller",
         "ca",
+        "config",
         "healthcheck",
         "completions",
     ] {
@@ -217,6 +218,39 @@ async fn healthcheck_prints_the_unmet_conditions_of_an_unready_gateway() {
     let exit = Program::run(&["healthcheck", "--admin", &admin.to_string()], &[]).await;
     assert_eq!(exit.code, Some(1));
     assert!(exit.stderr.contains("customer acme"), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn config_show_prints_origins_and_no_secret() {
+    const CANARY: &str = "c4nary-secret-of-the-client";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let text = format!(
+        "[citrix]\ncustomer_id = 'acme'\nclient_id = 'id'\nclient_secret = '{CANARY}'\n\
+         [limits]\nmax_queued = 7\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let arguments = ["config", "show", "--config", file.to_str().unwrap()];
+    let settings = [
+        ("CITRIX_CLIENT_SECRET", CANARY),
+        ("CITRIX_AUTH_PROXY_LOG__LEVEL", "warn"),
+    ];
+    let exit = Program::run(&arguments, &settings).await;
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    for (setting, origin) in [
+        ("max_queued = 7", "file"),
+        ("max_in_flight = 1024", "default"),
+        ("level = \"warn\"", "CITRIX_AUTH_PROXY_LOG__LEVEL"),
+        ("client_secret = \"[redacted]\"", "CITRIX_CLIENT_SECRET"),
+    ] {
+        let line = exit.stdout.lines().find(|line| line.starts_with(setting));
+        assert!(line.unwrap().ends_with(&format!("# {origin}")), "{line:?}");
+    }
+    assert!(!exit.stdout.contains("c4nary"), "{}", exit.stdout);
+    let shown: toml::Table = exit.stdout.parse().unwrap();
+    assert_eq!(shown["limits"]["max_queued"].as_integer(), Some(7));
+    let exit = Program::run(&arguments[..2], &[]).await;
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(64), ""));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod environment;
 mod example;
 mod fleet;
 mod routes;
+mod schema;
 mod sections;
 
 use std::time::Duration;
