@@ -77,6 +77,20 @@ lint-chart chart="deploy/helm/citrix-auth-proxy":
     helm template gateway {{ chart }} --values {{ chart }}/ci/minimal-values.yaml | kubernetes-validate --strict -
     helm template gateway {{ chart }} --values {{ chart }}/ci/full-values.yaml > /dev/null
 
+# Build target/debian/*.deb and target/generate-rpm/*.rpm of the static binary of the releases (needs cargo-deb, cargo-generate-rpm, and what pgo needs)
+packages target=(arch() + "-unknown-linux-musl"): (pgo target)
+    mkdir -p target/packages/completions
+    objcopy --strip-debug target/pgo/citrix-auth-proxy target/packages/citrix-auth-proxy
+    target/packages/citrix-auth-proxy completions bash > target/packages/completions/citrix-auth-proxy
+    target/packages/citrix-auth-proxy completions zsh > target/packages/completions/_citrix-auth-proxy
+    target/packages/citrix-auth-proxy completions fish > target/packages/completions/citrix-auth-proxy.fish
+    cargo deb --no-build --no-strip
+    cargo generate-rpm
+
+# Install the .deb in a Debian container and check the configuration that it contains (needs docker)
+packages-check:
+    docker run --rm --volume "$PWD/target/debian:/packages:ro" debian:stable-slim sh -ec 'apt-get update -q; apt-get install -qy --no-install-recommends /packages/*.deb; citrix-auth-proxy --version; CITRIX_CLIENT_SECRET=x citrix-auth-proxy check --config /etc/citrix-auth-proxy/config.toml; test -e /usr/lib/systemd/system/citrix-auth-proxy.service -a -e /usr/share/man/man1/citrix-auth-proxy.1.gz; apt-get remove -qy citrix-auth-proxy'
+
 # Build the container image (needs docker)
 image tag="citrix-auth-proxy":
     docker build --build-arg COMMIT="$(git rev-parse --short HEAD)" --tag {{ tag }} .
@@ -89,4 +103,4 @@ image-check tag="citrix-auth-proxy":
 ci: fmt-check lint test promtool dist instructions
 
 # Everything that the workflow `ci` runs
-ci-full: ci doc deny advisories lint-files image image-check lint-deploy
+ci-full: ci doc deny advisories lint-files image image-check lint-deploy packages packages-check

@@ -41,6 +41,7 @@ mod intercept;
 mod links;
 mod login;
 mod metrics;
+mod packages;
 mod path_readings;
 mod pick_route;
 mod policies;
