@@ -55,6 +55,7 @@ struct Exchange {
 pub(crate) struct Plan {
     /// Callers of each replica.
     pub(crate) callers: usize,
+    /// With a query, to which the number of the caller is added.
     pub(crate) path: &'static str,
     /// Time between a response and the next request.
     pub(crate) pause: Duration,
@@ -82,6 +83,8 @@ impl Load {
             let from = address(plan.group, caller);
             let (stop, exchanges) = (Arc::clone(&load.stop), Arc::clone(&load.exchanges));
             let targets = targets.clone();
+            // Identical queries would share responses.
+            let path = format!("{}&caller={caller}", plan.path);
             load.tasks.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let Some(target) = targets.get(caller / plan.callers) else {
@@ -89,7 +92,7 @@ impl Load {
                         continue;
                     };
                     let start = Instant::now();
-                    let response = get(from, target, plan.path).await;
+                    let response = get(from, target, &path).await;
                     let exchange = Exchange {
                         caller,
                         end: Instant::now(),

@@ -18,12 +18,14 @@ const MIN_SERVED: usize = 5;
 /// A replica that got fewer until then starves.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Repeats a query at once until every replica is served. Returns the statuses.
-async fn poll(gateway: &Gateway, served: &[Cell<usize>], own: usize) -> Vec<u16> {
+/// Repeats the query of one poller, which no other shares, at once until every replica is served.
+/// Returns the statuses.
+async fn poll(gateway: &Gateway, poller: usize, served: &[Cell<usize>], own: usize) -> Vec<u16> {
     let end = Instant::now() + DEADLINE;
+    let query = format!("/monitorodata/Machines?poller={poller}");
     let mut statuses = Vec::new();
     while served.iter().any(|served| served.get() < MIN_SERVED) && Instant::now() < end {
-        let response = gateway.raw(get("/monitorodata/Machines?$top=1")).await;
+        let response = gateway.raw(get(&query)).await;
         statuses.push(response.status());
         served[own].update(|served| served + 1);
     }
@@ -56,10 +58,9 @@ async fn three_busy_replicas_fail_no_request_and_none_starves() {
     let replicas = join_all((0..REPLICAS).map(start)).await;
     let served = vec![Cell::new(0); REPLICAS];
     let served = served.as_slice();
-    let pollers = replicas
-        .iter()
-        .enumerate()
-        .map(|(own, replica)| join_all((0..POLLERS).map(move |_| poll(replica, served, own))));
+    let pollers = replicas.iter().enumerate().map(|(own, replica)| {
+        join_all((0..POLLERS).map(move |poller| poll(replica, poller, served, own)))
+    });
     for (replica, statuses) in replicas.iter().zip(join_all(pollers).await) {
         let statuses = statuses.concat();
         assert!(statuses.len() >= MIN_SERVED, "{statuses:?}");

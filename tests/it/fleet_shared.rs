@@ -60,11 +60,12 @@ async fn status_follows_the_store() {
     assert_eq!(fleet(&one).await["store"], Value::Null);
 }
 
-/// Repeats a query for a while. Returns the statuses.
-async fn poll(gateway: &Gateway, end: Instant) -> Vec<u16> {
+/// Repeats the query of one poller, which no other shares, for a while. Returns the statuses.
+async fn poll(gateway: &Gateway, poller: usize, end: Instant) -> Vec<u16> {
+    let query = format!("/monitorodata/Machines?poller={poller}");
     let mut statuses = Vec::new();
     while Instant::now() < end {
-        let response = gateway.raw(get("/monitorodata/Machines?$top=1")).await;
+        let response = gateway.raw(get(&query)).await;
         statuses.push(response.status());
     }
     statuses
@@ -97,7 +98,7 @@ async fn replicas_send_one_query_at_a_time_and_serve_evenly() {
     let end = Instant::now() + Duration::from_secs(4);
     let pollers = replicas
         .iter()
-        .map(|replica| join_all((0..3).map(|_| poll(replica, end))));
+        .map(|replica| join_all((0..3).map(|poller| poll(replica, poller, end))));
     let counts = join_all(pollers).await.into_iter().map(|statuses| {
         let statuses = statuses.concat();
         assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
