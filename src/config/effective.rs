@@ -20,7 +20,7 @@ pub struct Setting {
     pub origin: Origin,
 }
 
-/// What sets a key.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,

@@ -31,7 +31,7 @@ pub struct RouteSettings {
     pub limit: Option<RouteLimit>,
     /// Whether links in JSON bodies are rewritten.
     pub rewrite_links: bool,
-    /// Whether identical GET requests that wait for a permit share one response.
+    /// Identical GET requests that wait for a permit share one response.
     pub collapse: bool,
 }
 

@@ -85,7 +85,7 @@ pub async fn queue(
         .await
 }
 
-/// What a wait in the queue of a limit depends on.
+/// The inputs of a wait in the queue of a limit.
 struct QueueContext<'a> {
     limit: &'a Limit,
     /// The maximum wait for a permit.

@@ -33,7 +33,7 @@ pub struct SharedResponse {
     /// The length of the body, if it is known.
     length: Option<u64>,
     reader: WindowReader,
-    /// How the request was sent.
+    /// The way in which the request was sent.
     pub sent: SentFacts,
 }
 
@@ -46,7 +46,7 @@ pub struct SentFacts {
     pub redirected_to: Option<(Arc<Origin>, Box<str>)>,
 }
 
-/// What a response is shared with, and under which permit it is read.
+/// The group that shares a response, and the permit under which it is read.
 pub struct Sharing {
     pub followers: Vec<oneshot::Sender<SharedResponse>>,
     /// Held until the whole response has been received.
@@ -75,7 +75,7 @@ impl Drop for Writer {
     }
 }
 
-/// What a task does next.
+/// The next step of a task.
 enum Step {
     Abandoned,
     Full,

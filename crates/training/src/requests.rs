@@ -1,4 +1,4 @@
-//! What callers send, and what they expect.
+//! The requests of callers, and the expected responses.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ pub(crate) struct Requests {
     round: Vec<Exchange>,
     configuration: String,
     upstream: String,
-    /// Whether callers have names, customers and secrets.
+    /// Callers have names, customers and secrets.
     are_identified: bool,
 }
 

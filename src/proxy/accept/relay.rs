@@ -45,7 +45,7 @@ pub(super) async fn relay(
     let mut copied = pin!(copied);
     loop {
         let event = poll_fn(|cx| match copied.as_mut().poll(cx) {
-            // Either side may have reset its connection; there is nobody to report to.
+            // Either side may have reset its connection; an error reaches no one.
             Poll::Ready(_) => Poll::Ready(Directive::Abort),
             Poll::Pending => match connection.poll_directive(cx) {
                 Some(directive @ (Directive::Drain | Directive::Abort)) => Poll::Ready(directive),

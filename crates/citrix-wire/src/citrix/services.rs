@@ -39,7 +39,7 @@ pub struct Service {
     pub transaction_id: &'static str,
     /// Links in JSON bodies are rewritten (contract §5).
     pub rewrite_links: bool,
-    /// Whether identical GET requests that wait for a permit share one response.
+    /// Identical GET requests that wait for a permit share one response.
     pub collapse: bool,
     /// Further notes for users.
     pub note: &'static str,

@@ -111,7 +111,7 @@ pub struct Report {
     pub longest_without_token: Duration,
     /// Logins with an invalid secret.
     pub rejected_logins: usize,
-    /// How often Citrix began to request a wait, and the requests that it rejected.
+    /// The waits that Citrix requested, and the requests that it rejected.
     pub busy_times: usize,
     pub rejections: usize,
     pub pushes_missed: usize,

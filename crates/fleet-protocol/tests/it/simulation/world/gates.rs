@@ -36,7 +36,7 @@ struct Place {
 struct Gate {
     opens: u64,
     /// Connection and arrival of the last announcement.
-    told: Option<(u64, u64)>,
+    informed: Option<(u64, u64)>,
 }
 
 pub struct Gates {
@@ -120,20 +120,20 @@ impl World {
         }
     }
 
-    /// Rejects a request, of a machine that was not told to wait.
+    /// Rejects a request, of a machine that was not informed to wait.
     fn reject(&mut self, machine: usize, place: usize) {
         self.report.rejections += 1;
         let Place { since, until } = self.gates.places[place];
         let node = &self.nodes[machine];
-        let was_told = self.gates.gates[machine][place].told;
-        let was_told = was_told.is_some_and(|(connection, at)| {
+        let was_informed = self.gates.gates[machine][place].informed;
+        let was_informed = was_informed.is_some_and(|(connection, at)| {
             let arrived = at.max(node.paused_until) + MILLISECOND;
             node.connection == Some(connection) && (since..self.now).contains(&arrived)
         });
         // The replica that announced it knew the store's time with a delay.
         let soon = until < self.now + SECOND;
         assert!(
-            !was_told || soon || self.is_time_uncertain(since),
+            !was_informed || soon || self.is_time_uncertain(since),
             "machine {machine} is rejected at {}",
             self.now
         );
@@ -152,8 +152,8 @@ impl World {
     /// An announcement is on its way to a machine.
     pub(super) fn gate_announced(&mut self, machine: usize, name: Name) {
         let node = &self.nodes[machine];
-        let told = node.connection.map(|connection| (connection, node.down));
-        self.gates.gates[machine][index_of(name, GATES)].told = told;
+        let informed = node.connection.map(|connection| (connection, node.down));
+        self.gates.gates[machine][index_of(name, GATES)].informed = informed;
     }
 
     /// Another replica closed a gate: not for much longer than Citrix requested.
