@@ -11,6 +11,7 @@ use super::{CaCommand, FAILURE, NewCaArgs, USAGE, eprint, print};
 use crate::system::clock::Clock;
 use crate::tls::authority::{self, NewAuthority};
 use citrix_wire::citrix::services;
+use citrix_wire::connect_target::dns_name;
 
 /// The issuing authority and the root, which the gateway reads.
 const CHAIN: &str = "ca.pem";
@@ -26,27 +27,13 @@ pub fn ca(command: &CaCommand) -> ExitCode {
     }
 }
 
-/// Parses a domain.
+/// Parses a domain, into lower case.
 ///
 /// # Errors
 /// If it is not the name of a domain.
 pub(super) fn domain(text: &str) -> Result<String, String> {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let is_address = text
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-    if text.len() > 253 || is_address || !text.split('.').all(is_label) {
-        return Err("not a domain name; expected, for example, reports.example.net".to_owned());
-    }
-    Ok(text.to_ascii_lowercase())
+    let invalid = |_| "not a domain name; expected, for example, reports.example.net".to_owned();
+    dns_name(text).map_err(invalid)
 }
 
 /// Creates an authority and prints how to use it. Never overwrites a file: clients trust the

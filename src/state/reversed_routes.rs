@@ -13,8 +13,10 @@ use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::login::token_endpoint;
 use citrix_wire::connect_target;
 
-/// The public name of the API gateway, which is `/` whatever cloud the customers are in.
-const API_HOST: &str = "api.cloud.com";
+/// Returns the public name of the API gateway, which is `/` whatever cloud the customers are in.
+fn public_api_host() -> &'static str {
+    Cloud::Commercial.api_host()
+}
 
 impl Snapshot {
     /// Returns the hosts that the gateway serves in place of Citrix.
@@ -44,14 +46,9 @@ impl Snapshot {
             route.is_some_and(|route| route.config.target == RouteTarget::CustomerApi)
         };
         // The API gateway may have another name or base path in this configuration.
-        let is_public_name = host == API_HOST || host == api_host(customer.cloud());
+        let is_public_name = [public_api_host(), customer.cloud().api_host()].contains(&host);
         found.or_else(|| (is_public_name && is_api()).then(|| path.to_owned()))
     }
-}
-
-/// Returns the host of the API gateway of a cloud.
-fn api_host(cloud: Cloud) -> &'static str {
-    cloud.api_url().trim_start_matches("https://")
 }
 
 /// Collects the hosts of all customers.
@@ -67,7 +64,7 @@ fn known_hosts(snapshot: &Snapshot) -> KnownHosts {
         .map(|customer| customer.cloud().trust_host())
         .collect();
     let mut names: HashSet<String> = logins.iter().map(|&host| host.to_owned()).collect();
-    names.insert(API_HOST.to_owned());
+    names.insert(public_api_host().to_owned());
     for customer in &kinds {
         let links = snapshot.links(customer);
         // No certificate is issued for an address.

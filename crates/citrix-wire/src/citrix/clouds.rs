@@ -52,6 +52,11 @@ impl Cloud {
         }
     }
 
+    /// Returns the host of the API gateway.
+    pub fn api_host(self) -> &'static str {
+        self.api_url().trim_start_matches("https://")
+    }
+
     /// Returns the parent domain of the classic hosts, `{service}.{domain}` (contract §1.6, §4).
     pub const fn classic_domain(self) -> &'static str {
         match self {
@@ -200,6 +205,7 @@ mod tests {
         for ((name, api_url, token_url), (known, cloud)) in table.into_iter().zip(Cloud::ALL) {
             assert_eq!(known, name);
             assert_eq!(cloud.api_url(), api_url, "{name}");
+            assert_eq!(format!("https://{}", cloud.api_host()), api_url, "{name}");
             assert_eq!(
                 cloud.token_url(cloud.api_url(), "acme", cloud.token_dialect()),
                 token_url,
