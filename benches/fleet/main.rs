@@ -123,7 +123,7 @@ fn main() -> Fallible<ExitCode> {
     }
     let names: Vec<&String> = arguments
         .iter()
-        .filter(|argument| !argument.starts_with("--"))
+        .filter(|argument| *argument != "--bench")
         .collect();
     if names.iter().any(|name| *name == "list") {
         CASES

@@ -286,7 +286,7 @@ async fn changed_caller_must_connect_again() {
 }
 
 #[tokio::test]
-async fn login_of_the_tool_is_answered_here() {
+async fn login_of_the_tool_is_served_here() {
     let intercepting = Intercepting::start("", &block("splunk", SECRET, "")).await;
     let credentials = proxy_credentials("splunk", SECRET);
     let form = "grant_type=client_credentials&client_id=any&client_secret=thing";
