@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use citrix_wire::transaction_id::IdGenerator;
-use fleet_protocol::machine::{Request, Settings};
+use fleet_protocol::machine::{Request, Settings, gate_jitter};
 use fleet_protocol::{Event, Keys, Name, Output, Replica, State, Timing};
 use rustls::RootCertStore;
 use tokio::sync::{mpsc, watch};
@@ -193,15 +193,16 @@ impl Fleet {
         Some(self.keys().name(NameKind::Gate, &parts).into())
     }
 
-    /// Closes a gate of [`Fleet::gate`] in the other replicas.
-    pub fn close_gate(&self, scope: Scope, wait: Duration) {
+    /// Closes a gate of [`Fleet::gate`] in the other replicas. Returns the jitter that this one adds.
+    pub fn close_gate(&self, scope: Scope, wait: Duration) -> Duration {
         if !self.store.limits {
-            return;
+            return Duration::ZERO;
         }
         self.metrics.count_gate(GateOrigin::Here);
         let place = scope.into();
         // Without room for it, the others learn it from Citrix.
         let _ = self.events.try_send(Event::GateClosed { place, wait });
+        gate_jitter(wait, fastrand::f64())
     }
 
     /// Returns the number of this process in the store.

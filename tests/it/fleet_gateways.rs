@@ -2,6 +2,7 @@
 
 mod access;
 mod faults;
+mod gates;
 mod load;
 mod permits;
 mod privacy;
@@ -21,6 +22,9 @@ const KEY: &str = "c4nary-fleet-key-of-32-bytes-or-more";
 /// A path of a service that permits one request at a time, and one of a service without a limit.
 const GATED: &str = "/monitorodata/Machines?$top=1";
 const UNGATED: &str = "/systemlog/records?limit=1";
+/// A response that closes a gate.
+const LIMITED: &str =
+    "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 /// Time that Citrix needs for a query.
 const QUERY: Duration = Duration::from_millis(20);
 /// The shortest permitted times, so that tests take little time.

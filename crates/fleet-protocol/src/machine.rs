@@ -25,8 +25,7 @@ use crate::time::{StoreTime, Time, Timing};
 
 pub use self::request::{Request, RequestId};
 
-/// The maximum jitter of a gate that another replica closed, so that not all replicas send at the
-/// moment it opens.
+/// The maximum jitter of a gate.
 const MAX_GATE_JITTER: Duration = Duration::from_secs(1);
 
 /// Parameters of a replica.
@@ -417,7 +416,7 @@ impl Machine {
         };
         match push {
             Push::Go { queue, ticket } => self.permits.announced(&mut io, queue, ticket),
-            // Its own gate is closed already, without jitter.
+            // Its own gate is closed already.
             Push::Gate { by, .. } if by == io.link.settings.replica => {}
             Push::Gate { place, wait, .. } => self.gate_closed(place, wait, out),
             Push::Token(identity) => out.push(Output::TokenChanged(identity)),
@@ -425,10 +424,17 @@ impl Machine {
     }
 
     fn gate_closed(&mut self, place: Name, wait: Duration, out: &mut Vec<Output>) {
-        let jitter = (wait / 10).min(MAX_GATE_JITTER).mul_f64(self.jitter.f64());
-        let wait = wait.min(MAX_GATE_WAIT) + jitter;
+        let wait = wait.min(MAX_GATE_WAIT);
+        let wait = wait + gate_jitter(wait, self.jitter.f64());
         out.push(Output::GateClosed { place, wait });
     }
+}
+
+/// Returns what each replica adds to the wait of a gate, also the one that closed it: not all send at
+/// the moment it opens, and none is always the first to send. `random` is from 0 to 1.
+pub fn gate_jitter(wait: Duration, random: f64) -> Duration {
+    let max = (wait / 10).min(MAX_GATE_JITTER);
+    max.mul_f64(random.clamp(0.0, 1.0))
 }
 
 /// Announces a gate; without a store it is closed in this replica only.

@@ -95,11 +95,13 @@ impl SendContext<'_> {
         let gates = &self.shared.gates;
         let scope = self.gate_scope(customer, &resend.outgoing);
         let max_wait = retry_budget.max(budget.left(allowance)).max(MAX_GATE);
-        let until = Instant::now() + wait.min(max_wait);
+        let fleet = self.shared.fleet.as_ref();
+        let jitter = fleet.map(|fleet| fleet.close_gate(scope, wait));
+        // Within the budget, which `wait` may exhaust.
+        let rest = budget.left(allowance).saturating_sub(wait);
+        let jitter = jitter.unwrap_or_default().min(rest);
+        let until = Instant::now() + wait.min(max_wait) + jitter;
         gates.close(scope, until);
-        if let Some(fleet) = &self.shared.fleet {
-            fleet.close_gate(scope, wait);
-        }
         let again = if too_many || resend.outgoing.is_idempotent() {
             resend.outgoing.body_again()
         } else {

@@ -15,9 +15,8 @@ async fn store_contains_no_name_and_no_secret() {
         assert!(text.contains(CANARY));
     }
     let monitor = server.monitor();
-    let limited = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
-    let upstream = Upstream::scripted(move |number| {
-        let response = if number % 4 == 0 { limited } else { OK };
+    let upstream = Upstream::scripted(|number| {
+        let response = if number % 8 == 0 { LIMITED } else { OK };
         response.into()
     })
     .await;
