@@ -1,6 +1,7 @@
 //! The byte stream of a caller's connection.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -24,6 +25,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that are read at once while a request head is due. What arrives after the head is copied
 /// twice, so that a large read would cost more than another one.
 const HEAD_READ: usize = 4 * 1024;
+
+/// Bytes that are read at once to detect the HTTP version, and from a parked connection.
+const READ_AHEAD: usize = 1024;
 
 /// Timeout for writing the end of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -112,14 +116,10 @@ impl Stream {
     /// When reading fails.
     pub async fn detect_protocol(&mut self) -> io::Result<CallerProtocol> {
         while self.pending.len() < PREFACE.len() && PREFACE.starts_with(&self.pending) {
-            let mut ahead = [0; PREFACE.len()];
-            let missing = PREFACE.len() - self.pending.len();
-            let read = self.transport.read(&mut ahead[..missing]).await?;
-            if read == 0 {
+            if !poll_fn(|cx| self.poll_read_ahead(cx)).await? {
                 return Ok(CallerProtocol::Http1);
             }
             self.connection.bytes_arrived();
-            self.pending.extend_from_slice(&ahead[..read]);
         }
         Ok(if self.pending.starts_with(PREFACE) {
             CallerProtocol::Http2
@@ -161,17 +161,22 @@ impl Stream {
             if !self.connection.may_read() {
                 return Poll::Pending;
             }
-            // Most heads fit, so a request on a parked connection needs no additional read.
-            let mut first = [0; 1024];
-            let mut first = ReadBuf::new(&mut first);
-            ready!(Pin::new(&mut self.transport).poll_read(cx, &mut first))?;
-            if first.filled().is_empty() {
+            if !ready!(self.poll_read_ahead(cx))? {
                 return Poll::Ready(Ok(false));
             }
-            self.pending.extend_from_slice(first.filled());
         }
         self.connection.bytes_arrived();
         Poll::Ready(Ok(true))
+    }
+
+    /// Reads before there is a buffer to read into. Returns `false` at the end of the stream.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        // Most heads fit, so that they need no additional read.
+        let mut space = [MaybeUninit::uninit(); READ_AHEAD];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut read))?;
+        self.pending.extend_from_slice(read.filled());
+        Poll::Ready(Ok(!read.filled().is_empty()))
     }
 
     /// Adds a framing guard, and returns it.
