@@ -261,7 +261,7 @@ impl Admin {
         metrics
             .connections
             .set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
-        let audit = &self.shared.audit;
+        let audit = &self.shared.logs.audit;
         metrics
             .audit_queue_bytes
             .set(i64::try_from(audit.queued_bytes()).unwrap_or(i64::MAX));

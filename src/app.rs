@@ -38,7 +38,7 @@ use crate::inbound::tls::{
     CertificateReloader, HandshakeFailures, InboundTls, InterceptTls, read_authority,
 };
 use crate::limit::owner::{Resource, ResourceKind};
-use crate::observe::audit::AuditLog;
+use crate::observe::RequestLogs;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
 use crate::observe::telemetry::LogHandle;
@@ -197,9 +197,9 @@ impl App {
         let handle = fleet.as_ref().map(|thread| Arc::clone(thread.fleet()));
         let mut control = Control::new(&metrics, client.clone(), files.clone(), clock)?;
         control.share_logins(handle.clone());
-        let audit = audit_log(log.as_ref());
+        let logs = request_logs(log.as_ref());
         let published = Published::initial(live, &dial_config, handle);
-        let shared = shared(&boot, published, &dial_config, metrics, audit, clock)?;
+        let shared = shared(&boot, published, &dial_config, metrics, logs, clock)?;
         let shared = Arc::new(shared);
         shared
             .descriptors
@@ -488,7 +488,7 @@ fn shared(
     published: Published,
     dial_config: &DialConfig,
     metrics: Arc<Metrics>,
-    audit: AuditLog,
+    logs: RequestLogs,
     clock: Clock,
 ) -> Result<Shared, StartError> {
     let fleet = published.fleet().cloned();
@@ -515,7 +515,7 @@ fn shared(
             .unwrap_or_default(),
         fleet,
         login_endpoints: LoginEndpoints::new(metrics.registry())?,
-        audit,
+        logs,
         clock,
         spans: Spans::start(&metrics, dial_config.tls(), clock)?,
         metrics,
@@ -544,8 +544,8 @@ fn start_admin(
     tasks
 }
 
-fn audit_log(log: Option<&LogHandle>) -> AuditLog {
-    log.map_or_else(AuditLog::embedded, |log| log.audit.clone())
+fn request_logs(log: Option<&LogHandle>) -> RequestLogs {
+    log.map_or_else(RequestLogs::embedded, |log| log.requests.clone())
 }
 
 /// Starts the thread of the fleet, if replicas share a store.

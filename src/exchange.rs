@@ -4,7 +4,6 @@
 //! ends or is dropped. The steps of the path write into it; at the end it becomes an
 //! [`ExchangeSummary`](crate::observe::summary::ExchangeSummary).
 
-mod access_log;
 mod audit;
 pub mod body;
 mod finish;

@@ -65,7 +65,7 @@ impl Proxy {
     /// Creates the data path over the worker's upstream connections.
     pub fn new(shared: Arc<Shared>, pool: Rc<Pool>, metrics: WorkerMetrics) -> Rc<Self> {
         let published = shared.published.load_full();
-        let snapshot = Snapshot::new(published, metrics.clone(), shared.audit.clone());
+        let snapshot = Snapshot::new(published, metrics.clone(), shared.logs.clone());
         let snapshot = RefCell::new(snapshot);
         Rc::new(Self {
             shared,
@@ -84,7 +84,7 @@ impl Proxy {
             *snapshot = Snapshot::new(
                 Arc::clone(&published),
                 self.metrics.clone(),
-                self.shared.audit.clone(),
+                self.shared.logs.clone(),
             );
             self.pool.configure(Arc::clone(&snapshot.live));
         }

@@ -23,7 +23,7 @@ impl AuditedRequest {
     pub(super) fn new<B>(request: &Request<B>, peer: SocketAddr, shared: &Shared) -> Self {
         let ids = shared.fleet.as_ref().map(|fleet| fleet.ids());
         Self {
-            log: shared.audit.clone(),
+            log: shared.logs.audit.clone(),
             peer,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),

@@ -110,7 +110,7 @@ impl Exchange {
             Some(_) => AuditOwner::Caller(request.caller.into()),
             None => AuditOwner::at(self.address()),
         };
-        let log = &self.snapshot.audit;
+        let log = &self.snapshot.logs.audit;
         if let Some(failure) = failure {
             return log.record_rejection(owner, failure.reason(), &line);
         }

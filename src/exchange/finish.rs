@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::body::ForwardedBody;
 use super::permits::Permits;
 use super::response_body::{BodySource, CallerResponseBody};
-use super::{Exchange, Fault, access_log};
+use super::{Exchange, Fault};
 use crate::error::{Failure, Reason};
 use crate::observe::metrics::NONE;
 use crate::observe::summary::{End, ExchangeSummary};
@@ -135,7 +135,7 @@ impl Exchange {
         metrics.count(self.caller, &self.method, summary.status);
         metrics.duration().observe(summary.total.as_secs_f64());
         if self.snapshot.live.access_log && !self.in_flood {
-            access_log::log(&summary);
+            self.snapshot.logs.access.record(&summary);
         }
         let caller_activity = self.snapshot.caller_activity(self.caller);
         self.snapshot

@@ -2,6 +2,7 @@
 //! a worker. Audit lines have a queue of their own, which the thread serves first.
 
 mod lines;
+mod queue;
 mod writer;
 
 use std::fmt;
@@ -18,9 +19,12 @@ use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt as format};
 
+use super::RequestLogs;
+use super::access_log::AccessLog;
+use super::audit::AuditLog;
 use crate::config::{LogFormat, LogSettings};
-use crate::observe::audit::AuditLog;
 use lines::LostLines;
+pub(super) use queue::LineQueue;
 use writer::LogThread;
 
 /// Owner of the log. Writes the queued lines when dropped.
@@ -58,25 +62,26 @@ impl Telemetry {
         let (wake, woken) = bounded(1);
         let audit = AuditLog::new(line_format, wake.clone());
         let lost = LostLines::default();
-        let (thread, writer) = LogThread::start(audit.clone(), (wake, woken), lost.clone())?;
+        let (thread, queue) = LogThread::start(audit.clone(), (wake, woken), lost.clone())?;
+        let levels = LogLevels::new(log.level);
+        let access = AccessLog::new(line_format, levels.clone(), queue.clone());
         let lines = match line_format {
             LogFormat::Json => format::layer()
                 .json()
                 .flatten_event(true)
                 .with_current_span(false)
                 .with_span_list(false)
-                .with_writer(writer)
+                .with_writer(queue)
                 .boxed(),
-            LogFormat::Text => format::layer().with_ansi(false).with_writer(writer).boxed(),
+            LogFormat::Text => format::layer().with_ansi(false).with_writer(queue).boxed(),
         };
-        let levels = LogLevels::new(log.level);
         tracing_subscriber::registry()
             .with(lines.with_filter(levels.clone()))
             .try_init()?;
         Ok(Self {
             _thread: thread,
             handle: LogHandle {
-                audit,
+                requests: RequestLogs { audit, access },
                 lost,
                 levels,
             },
@@ -89,10 +94,10 @@ impl Telemetry {
     }
 }
 
-/// The audit log; number of lost lines, and level of the other lines.
+/// The logs of requests; number of lost lines, and level of all but audit lines.
 #[derive(Clone)]
 pub struct LogHandle {
-    pub(crate) audit: AuditLog,
+    pub(crate) requests: RequestLogs,
     pub(crate) lost: LostLines,
     pub(crate) levels: LogLevels,
 }

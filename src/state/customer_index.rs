@@ -64,7 +64,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::config;
-    use crate::observe::audit::AuditLog;
+    use crate::observe::RequestLogs;
     use crate::observe::metrics::Metrics;
     use crate::state::{Published, Snapshot};
     use crate::upstream::dial::DialConfig;
@@ -85,7 +85,7 @@ mod tests {
         Snapshot::new(
             Arc::new(published),
             Metrics::new(1).unwrap().worker(0),
-            AuditLog::embedded(),
+            RequestLogs::embedded(),
         )
     }
 

@@ -170,7 +170,7 @@ mod tests {
 
     use crate::config;
     use crate::limit::Limit;
-    use crate::observe::audit::AuditLog;
+    use crate::observe::RequestLogs;
     use crate::observe::metrics::Metrics;
     use crate::state::{Published, Snapshot};
     use crate::upstream::dial::DialConfig;
@@ -200,7 +200,7 @@ mod tests {
             Snapshot::new(
                 Arc::clone(&published),
                 metrics.worker(worker),
-                AuditLog::embedded(),
+                RequestLogs::embedded(),
             )
         });
         let [one, other] = &workers;

@@ -85,7 +85,7 @@ fn known_hosts(snapshot: &Snapshot) -> KnownHosts {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::observe::audit::AuditLog;
+    use crate::observe::RequestLogs;
     use crate::observe::metrics::Metrics;
     use crate::state::Published;
     use crate::upstream::dial::DialConfig;
@@ -96,7 +96,7 @@ mod tests {
         let config = config::from_toml(toml, [("S".to_owned(), "s".to_owned())]).unwrap();
         let published = Published::initial(config.live, &DialConfig::unreachable(), None);
         let metrics = Metrics::new(1).unwrap().worker(0);
-        Snapshot::new(Arc::new(published), metrics, AuditLog::embedded())
+        Snapshot::new(Arc::new(published), metrics, RequestLogs::embedded())
     }
 
     fn assert_paths(toml: &str, table: &[(&str, &str, Option<&str>)]) {

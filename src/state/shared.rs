@@ -17,7 +17,7 @@ use crate::inbound::tls::HandshakeFailures;
 use crate::limit::collapse::Groups;
 use crate::limit::gate::Gates;
 use crate::limit::owner::Resource;
-use crate::observe::audit::AuditLog;
+use crate::observe::RequestLogs;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
 use crate::site::regions::Regions;
@@ -34,8 +34,8 @@ pub struct Shared {
     pub published: ArcSwap<Published>,
     /// Metrics of all workers.
     pub metrics: Arc<Metrics>,
-    /// The audit log.
-    pub audit: AuditLog,
+    /// The logs of requests.
+    pub logs: RequestLogs,
     /// Permits of `limits.max_in_flight`.
     pub in_flight: Arc<Resource>,
     /// Bytes of request bodies that may be buffered.

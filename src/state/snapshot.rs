@@ -15,7 +15,7 @@ use crate::callers::Callers;
 use crate::callers::caller_state::CallerState;
 use crate::callers::gateway_token::Signer;
 use crate::config::{self, Live, Mode};
-use crate::observe::audit::AuditLog;
+use crate::observe::RequestLogs;
 use crate::observe::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::observe::recent::CallerActivity;
 use crate::upstream::dial::DialConfig;
@@ -46,7 +46,7 @@ pub struct Snapshot {
     /// The generator of request ids.
     pub ids: IdGenerator,
     pub metrics: WorkerMetrics,
-    pub audit: AuditLog,
+    pub logs: RequestLogs,
     /// Metrics of requests without a route.
     pub unrouted: RouteMetrics,
     anonymous_activity: Arc<CallerActivity>,
@@ -56,7 +56,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Resolves the published state for one worker.
-    pub fn new(published: Arc<Published>, metrics: WorkerMetrics, audit: AuditLog) -> Rc<Self> {
+    pub fn new(published: Arc<Published>, metrics: WorkerMetrics, logs: RequestLogs) -> Rc<Self> {
         let live = Arc::clone(&published.live);
         let names: Rc<[String]> = live.callers.iter().map(|it| it.name.clone()).collect();
         let observed = |caller: &&Arc<config::Caller>| caller.mode == Mode::Observe;
@@ -90,7 +90,7 @@ impl Snapshot {
                 .map(|name| metrics.recent.caller(name))
                 .collect(),
             metrics,
-            audit,
+            logs,
             live,
             published,
         })

@@ -1,13 +1,10 @@
-//! The format of an audit line: that of the log's other lines, whose field names are a contract.
-
-use std::fmt;
-
-use serde::ser::{Serialize, SerializeMap as _, Serializer};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+//! The fields of an audit line.
 
 use crate::config::LogFormat;
+use crate::observe::log_line::LogLine;
 
+/// Target of the log's audit lines.
+const TARGET: &str = "audit";
 /// Verdict on a rejected request.
 pub(super) const REFUSED: &str = "refused";
 
@@ -40,77 +37,36 @@ pub struct AuditLine<'a> {
 }
 
 impl AuditLine<'_> {
-    fn texts(&self) -> [(&'static str, Option<&str>); 12] {
-        [
-            ("verdict", Some(self.verdict)),
-            ("listener", self.listener),
-            ("caller", Some(self.caller)),
-            ("peer", self.peer.as_deref()),
-            ("certificate", self.certificate),
-            ("method", self.method),
-            ("path", self.path),
-            ("customer", self.customer),
-            ("reason", self.reason),
-            ("cause", self.cause),
-            ("request_id", self.request_id),
-            ("transaction_id", self.transaction_id),
-        ]
-    }
-
     /// Returns the line with its line end.
     pub(super) fn format(&self, format: LogFormat) -> Vec<u8> {
-        let mut timestamp = String::new();
-        // A `String` accepts everything.
-        SystemTime
-            .format_time(&mut Writer::new(&mut timestamp))
-            .ok();
-        let mut line = match format {
-            LogFormat::Json => serde_json::to_vec(&Json(self, &timestamp)).unwrap_or_default(),
-            LogFormat::Text => format!("{timestamp}  INFO audit:{self}").into_bytes(),
-        };
-        line.push(b'\n');
-        line
+        let mut line = LogLine::begin(format, TARGET);
+        self.add_to(&mut line);
+        line.end()
     }
 
     /// Emits the line as an event.
     pub(super) fn emit(&self) {
-        tracing::info!(target: "audit", "{self}");
+        let mut line = LogLine::event();
+        self.add_to(&mut line);
+        tracing::info!(target: TARGET, "{}", line.into_fields());
     }
-}
 
-impl fmt::Display for AuditLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, text) in self.texts() {
-            if let Some(text) = text {
-                write!(f, " {name}={text:?}")?;
-            }
+    fn add_to(&self, line: &mut LogLine) {
+        line.text("verdict", self.verdict);
+        line.text("listener", self.listener);
+        line.text("caller", self.caller);
+        line.text("peer", self.peer.as_deref());
+        line.text("certificate", self.certificate);
+        line.text("method", self.method);
+        line.text("path", self.path);
+        line.text("customer", self.customer);
+        line.text("reason", self.reason);
+        line.text("cause", self.cause);
+        line.text("request_id", self.request_id);
+        line.text("transaction_id", self.transaction_id);
+        if let Some(count) = self.count {
+            line.number("count", count);
         }
-        match self.count {
-            Some(count) => write!(f, " count={count}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A line as JSON, with its time.
-struct Json<'a>(&'a AuditLine<'a>, &'a str);
-
-impl Serialize for Json<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(line, timestamp) = self;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("timestamp", timestamp)?;
-        map.serialize_entry("level", "INFO")?;
-        for (name, text) in line.texts() {
-            if let Some(text) = text {
-                map.serialize_entry(name, text)?;
-            }
-        }
-        if let Some(count) = line.count {
-            map.serialize_entry("count", &count)?;
-        }
-        map.serialize_entry("target", "audit")?;
-        map.end()
     }
 }
 

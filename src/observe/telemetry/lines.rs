@@ -16,9 +16,9 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) struct LostLines(Arc<AtomicU64>);
 
 impl LostLines {
-    /// Counts a line.
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// Counts lines.
+    pub(super) fn add(&self, lines: u64) {
+        self.0.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// Returns their number since the start.
@@ -54,12 +54,32 @@ impl<W: Write> LineWriter<W> {
 
     /// Writes a line. Returns `true` if all of it was written.
     pub(super) fn write_line(&mut self, line: &[u8]) -> bool {
-        let separated = !self.torn || self.pass(b"\n") == 1;
-        let written = if separated { self.pass(line) } else { 0 };
-        if separated {
-            self.torn = (1..line.len()).contains(&written);
+        self.write_lines(line) == 0
+    }
+
+    /// Writes lines, all at once if stderr accepts them. Returns the number of those that were not
+    /// written as a whole.
+    pub(super) fn write_lines(&mut self, lines: &[u8]) -> u64 {
+        let (mut rest, mut lost) = (lines, 0);
+        while !rest.is_empty() {
+            let separated = !self.torn || self.pass(b"\n") == 1;
+            let written = if separated { self.pass(rest) } else { 0 };
+            rest = &rest[written..];
+            if rest.is_empty() {
+                self.torn = false;
+                break;
+            }
+            // The line that was not accepted, as a whole or in part, is lost.
+            if separated {
+                self.torn = lines[..lines.len() - rest.len()]
+                    .last()
+                    .is_some_and(|last| *last != b'\n');
+            }
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            rest = &rest[end.map_or(rest.len(), |end| end + 1)..];
+            lost += 1;
         }
-        written == line.len()
+        lost
     }
 
     /// Returns the number of bytes that were written.
@@ -136,14 +156,13 @@ mod tests {
     }
 
     /// Writes the lines `one` and `two`. Returns what was written and the number of lost lines.
-    fn after(results: Vec<io::Result<usize>>) -> (String, usize) {
+    fn after(results: Vec<io::Result<usize>>) -> (String, u64) {
         let script = Script {
             results: results.into(),
             ..Script::default()
         };
         let mut lines = LineWriter::new(Some(script));
-        let whole = [b"one\n", b"two\n"].map(|line| lines.write_line(line));
-        let lost = whole.iter().filter(|whole| !*whole).count();
+        let lost = lines.write_lines(b"one\ntwo\n");
         (lines.out.unwrap().written, lost)
     }
 
@@ -156,6 +175,7 @@ mod tests {
         let both = ("one\ntwo\n".to_owned(), 0);
         assert_eq!(after(vec![]), both);
         assert_eq!(after(vec![Ok(1), Ok(2)]), both);
+        assert_eq!(after(vec![Ok(4), Ok(2)]), both);
         let interrupted = Err(ErrorKind::Interrupted.into());
         assert_eq!(after(vec![Ok(2), interrupted]), both);
         let delayed = Err(ErrorKind::WouldBlock.into());
@@ -165,6 +185,7 @@ mod tests {
     #[test]
     fn failed_line_is_counted_and_the_next_is_written() {
         assert_eq!(after(vec![full()]), ("two\n".to_owned(), 1));
+        assert_eq!(after(vec![Ok(4), full()]), ("one\n".to_owned(), 1));
         assert_eq!(after(vec![Ok(0)]), ("two\n".to_owned(), 1));
         assert_eq!(after(vec![full(), full()]), (String::new(), 2));
     }
@@ -173,6 +194,7 @@ mod tests {
     fn line_after_a_torn_one_begins_on_a_line_of_its_own() {
         assert_eq!(after(vec![Ok(2), full()]), ("on\ntwo\n".to_owned(), 1));
         assert_eq!(after(vec![Ok(2), full(), full()]), ("on".to_owned(), 2));
+        assert_eq!(after(vec![Ok(6), full()]), ("one\ntw".to_owned(), 1));
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use tokio::time::Instant;
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::lines::{LineWriter, LostLines};
+use super::queue::LineQueue;
 use crate::observe::audit::{AuditLog, QueuedLine};
 
-/// Maximum number of lines queued for the thread; further ones are dropped and counted.
-const MAX_QUEUED_LINES: usize = 32 * 1024;
+/// Time from writing lines to writing those that followed, so that busy workers neither wake the
+/// thread for each nor cause a system call.
+const WRITE_INTERVAL: Duration = Duration::from_millis(10);
 /// Wait before another attempt to write an audit line that stderr did not accept.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Time for the audit lines at the end of the process.
@@ -30,17 +31,13 @@ pub(super) struct LogThread {
     written: Receiver<()>,
 }
 
-/// Queues lines for the thread. Drops lines rather than delaying requests.
-pub(super) struct LineSender {
-    lines: Sender<Vec<u8>>,
-    lost: LostLines,
-}
-
 /// The state of the thread.
 struct LogWriter<W> {
     audit: AuditLog,
     woken: Receiver<()>,
-    lines: Receiver<Vec<u8>>,
+    queue: LineQueue,
+    /// Lines that were taken from the queue.
+    lines: Vec<u8>,
     lost: LostLines,
     out: LineWriter<W>,
     /// An audit line that stderr did not accept.
@@ -50,7 +47,7 @@ struct LogWriter<W> {
 }
 
 impl LogThread {
-    /// Starts the thread. Returns the sender of lines that may be lost.
+    /// Starts the thread. Returns the queue of lines that may be lost.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -58,15 +55,16 @@ impl LogThread {
         audit: AuditLog,
         (wake, woken): (Sender<()>, Receiver<()>),
         lost: LostLines,
-    ) -> io::Result<(Self, LineSender)> {
-        let (sender, lines) = bounded(MAX_QUEUED_LINES);
+    ) -> io::Result<(Self, LineQueue)> {
+        let queue = LineQueue::new(wake.clone(), lost.clone());
         let (written, all_written) = bounded(2);
         let stop = Arc::new(AtomicBool::new(false));
         let writer = LogWriter {
             audit,
             woken,
-            lines,
-            lost: lost.clone(),
+            queue: queue.clone(),
+            lines: Vec::new(),
+            lost,
             out: LineWriter::stderr(),
             unwritten: None,
             stop: Arc::clone(&stop),
@@ -80,11 +78,7 @@ impl LogThread {
             wake,
             written: all_written,
         };
-        let sender = LineSender {
-            lines: sender,
-            lost,
-        };
-        Ok((thread, sender))
+        Ok((thread, queue))
     }
 }
 
@@ -99,40 +93,18 @@ impl Drop for LogThread {
     }
 }
 
-impl Write for &LineSender {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lines.try_send(line.to_vec()).is_err() {
-            self.lost.add();
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'s> MakeWriter<'s> for LineSender {
-    type Writer = &'s LineSender;
-
-    fn make_writer(&'s self) -> Self::Writer {
-        self
-    }
-}
-
 impl<W: Write> LogWriter<W> {
     /// Writes lines until the stop, then those that are queued. Returns the final state.
     fn run(mut self) -> Self {
         while !self.stop.load(Ordering::Acquire) {
             self.write_audit();
-            self.write_next();
+            let were_queued = self.write_queued();
+            self.wait(were_queued);
         }
         while self.audit.queued_bytes() > 0 && self.write_audit() {}
         self.write_summaries();
         self.written.send(()).ok();
-        while let Ok(line) = self.lines.try_recv() {
-            self.write(&line);
-        }
+        self.write_queued();
         self.written.send(()).ok();
         self
     }
@@ -151,7 +123,7 @@ impl<W: Write> LogWriter<W> {
                 return false;
             }
             if !is_written {
-                self.lost.add();
+                self.lost.add(1);
             }
             self.audit.written(&line);
         }
@@ -173,29 +145,33 @@ impl<W: Write> LogWriter<W> {
 
     fn write(&mut self, line: &[u8]) {
         if !self.out.write_line(line) {
-            self.lost.add();
+            self.lost.add(1);
         }
     }
 
-    /// Waits for a line and writes it, or until audit lines are queued or summaries are due.
-    fn write_next(&mut self) {
-        let retry = self
-            .unwritten
-            .as_ref()
-            .map(|_| Instant::now() + RETRY_INTERVAL);
-        let timer = match [retry, self.audit.summary_due()]
-            .into_iter()
-            .flatten()
-            .min()
-        {
+    /// Writes the other lines that are queued. Returns `true` if there were any.
+    fn write_queued(&mut self) -> bool {
+        self.lines.clear();
+        self.queue.take(&mut self.lines);
+        let lost = self.out.write_lines(&self.lines);
+        if lost > 0 {
+            self.lost.add(lost);
+        }
+        !self.lines.is_empty()
+    }
+
+    /// Waits until lines are queued, or something is due: if there were lines, those that follow.
+    fn wait(&self, were_queued: bool) {
+        let now = Instant::now();
+        let retry = self.unwritten.as_ref().map(|_| now + RETRY_INTERVAL);
+        let next = were_queued.then(|| now + WRITE_INTERVAL);
+        let due = [retry, next, self.audit.summary_due()];
+        let timer = match due.into_iter().flatten().min() {
             Some(time) => crossbeam_channel::at(time.into_std()),
             None => crossbeam_channel::never(),
         };
         select_biased! {
             recv(self.woken) -> _ => {}
-            recv(self.lines) -> line => if let Ok(line) = line {
-                self.write(&line);
-            },
             recv(timer) -> _ => {}
         }
     }
@@ -228,27 +204,23 @@ mod tests {
         }
     }
 
-    /// Returns a thread's state, the sender of other lines, and the receiver of the last messages.
-    fn writer(out: Option<Output>) -> (LogWriter<Output>, LineSender, Receiver<()>) {
+    /// Returns a thread's state, and the receiver of the last messages.
+    fn writer(out: Option<Output>) -> (LogWriter<Output>, Receiver<()>) {
         let (wake, woken) = bounded(1);
-        let (sender, lines) = bounded(MAX_QUEUED_LINES);
         let (written, all_written) = bounded(2);
         let lost = LostLines::default();
         let writer = LogWriter {
-            audit: AuditLog::new(LogFormat::Text, wake),
+            audit: AuditLog::new(LogFormat::Text, wake.clone()),
             woken,
-            lines,
-            lost: lost.clone(),
+            queue: LineQueue::new(wake, lost.clone()),
+            lines: Vec::new(),
+            lost,
             out: LineWriter::new(out),
             unwritten: None,
             stop: Arc::default(),
             written,
         };
-        let sender = LineSender {
-            lines: sender,
-            lost,
-        };
-        (writer, sender, all_written)
+        (writer, all_written)
     }
 
     fn record(writer: &LogWriter<Output>, path: &str) {
@@ -272,30 +244,29 @@ mod tests {
 
     #[test]
     fn audit_lines_are_written_before_other_lines() {
-        let (mut writer, sender, _) = writer(Some(Output::default()));
-        (&sender).write_all(b"other\n").unwrap();
+        let (mut writer, _) = writer(Some(Output::default()));
+        writer.queue.push(b"other\n");
         for path in ["/1", "/2"] {
             record(&writer, path);
         }
         writer.write_audit();
-        writer.write_next();
-        writer.write_next();
+        assert!(writer.write_queued() && !writer.write_queued());
         assert_eq!(written(&writer), ["/1", "/2", "other"]);
         assert_eq!(writer.audit.queued_bytes(), 0);
     }
 
     #[test]
     fn audit_lines_that_stderr_does_not_accept_are_kept_and_other_lines_counted() {
-        let (mut writer, sender, _) = writer(Some(Output {
+        let (mut writer, _) = writer(Some(Output {
             broken: true,
             ..Output::default()
         }));
         record(&writer, "/1");
         record(&writer, "/2");
-        (&sender).write_all(b"lost\n").unwrap();
+        writer.queue.push(b"lost\n");
         for _ in 0..3 {
             assert!(!writer.write_audit());
-            writer.write_next();
+            writer.write_queued();
         }
         assert_eq!(writer.lost.count(), 1);
         writer.out.get_mut().unwrap().broken = false;
@@ -306,7 +277,7 @@ mod tests {
 
     #[test]
     fn audit_lines_without_stderr_are_counted_as_lost() {
-        let (mut writer, _, _) = writer(None);
+        let (mut writer, _) = writer(None);
         record(&writer, "/1");
         assert!(writer.write_audit());
         assert_eq!(writer.lost.count(), 1);
@@ -315,8 +286,8 @@ mod tests {
 
     #[test]
     fn stop_writes_audit_lines_then_other_lines() {
-        let (writer, sender, all_written) = writer(Some(Output::default()));
-        (&sender).write_all(b"other\n").unwrap();
+        let (writer, all_written) = writer(Some(Output::default()));
+        writer.queue.push(b"other\n");
         record(&writer, "/1");
         writer.stop.store(true, Ordering::Release);
         let writer = writer.run();
