@@ -1,23 +1,29 @@
 //! Monitor OData: a service document, metadata, entity sets with links to the next page, errors as
 //! text (contract §3 and §4). Analytics have the same format.
 
+mod data;
 mod filter;
-mod schema;
-
-use std::cmp::Ordering;
+mod model;
+mod primitive;
+mod projection;
+mod query_error;
+mod query_options;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
-use self::filter::Filter;
-use self::schema::{ANALYTICS, EntitySet, MONITOR, Service};
+use self::data::{ANALYTICS, MONITOR};
+use self::model::{EntitySet, Property, Service};
+use self::primitive::Primitive;
+use self::projection::Projection;
+use self::query_error::QueryError;
+use self::query_options::{ENTITY, OTHER, QueryOptions};
 use super::call::Call;
 use super::query::{Query, decode, is_named};
 use super::responses::{self, Response};
 
-/// Rows of each entity set.
-const ROWS: usize = 2500;
+/// Rows of one response.
 const PAGE: usize = 1000;
 
 /// Responds to requests below `/monitorodata`.
@@ -37,213 +43,134 @@ fn service(call: &Call<'_>, service: &Service) -> Response {
     }
     let segments: Vec<String> = call.rest.iter().map(|raw| decode(raw)).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    match segments[..] {
+    let response = match segments[..] {
         [] | [""] => service_document(call, service),
-        ["$metadata"] => xml(service.metadata()),
+        ["$metadata"] => metadata(call, service),
         [set, ref rest @ ..] => match service.addressed(set) {
             Some((set, None)) => collection(call, set, rest),
-            Some((set, Some(key))) => entity(call, set, key, rest),
-            None => no_resource(),
+            Some((set, Some(key))) => match set.find(key) {
+                Some(index) => entity(call, set, index, rest),
+                None => Ok(no_resource()),
+            },
+            None => Ok(no_resource()),
         },
-    }
+    };
+    response.unwrap_or_else(|error| error.response())
 }
 
 /// Returns the list of entity sets (OData JSON 4.01, section 5).
-fn service_document(call: &Call<'_>, service: &Service) -> Response {
+fn service_document(call: &Call<'_>, service: &Service) -> Result<Response, QueryError> {
+    query_options::check(call.query(), OTHER, "json")?;
     let sets = service
         .sets
         .iter()
         .map(|set| json!({ "name": set.name, "kind": "EntitySet", "url": set.name }));
-    odata(&json!({
+    Ok(odata(&json!({
         "@odata.context": format!("{}$metadata", base(call)),
         "value": sets.collect::<Vec<_>>(),
-    }))
+    })))
+}
+
+fn metadata(call: &Call<'_>, service: &Service) -> Result<Response, QueryError> {
+    query_options::check(call.query(), OTHER, "xml")?;
+    Ok(xml(service.metadata()))
 }
 
 /// Responds to `GET {EntitySet}` and `GET {EntitySet}/$count`.
-fn collection(call: &Call<'_>, set: &EntitySet, rest: &[&str]) -> Response {
-    let query = call.query();
-    let Some(options) = Options::parse(query, set) else {
-        let error =
-            json!({ "error": { "code": "BadRequest", "message": "The query is not valid." } });
-        return responses::text(StatusCode::BAD_REQUEST, error.to_string());
-    };
+fn collection(
+    call: &Call<'_>,
+    set: &'static EntitySet,
+    rest: &[&str],
+) -> Result<Response, QueryError> {
+    let options = QueryOptions::parse(call.query(), set)?;
     let rows = options.rows(set);
-    match rest {
-        [] => page(call, set, &options, rows),
+    Ok(match rest {
+        [] => page(call, set, &options, &rows),
         // `$top` and `$skip` do not apply (OData Protocol 4.01, section 11.2.10).
         ["$count"] => responses::text(StatusCode::OK, rows.len().to_string()),
         _ => no_resource(),
-    }
+    })
 }
 
-fn page(call: &Call<'_>, set: &EntitySet, options: &Options, rows: Vec<usize>) -> Response {
+fn page(call: &Call<'_>, set: &EntitySet, options: &QueryOptions, rows: &[usize]) -> Response {
     let first = options.skip.min(rows.len());
     // `$top` limits the whole result, `PAGE` one response.
     let wanted = options.top.unwrap_or(usize::MAX).min(rows.len() - first);
     let length = wanted.min(PAGE);
-    let base = base(call);
     let mut body = Map::new();
-    let context = format!("{base}$metadata#{}{}", set.name, options.selection());
+    let context = context(call, set) + &options.projection.context();
     body.insert("@odata.context".to_owned(), json!(context));
     if options.count {
         body.insert("@odata.count".to_owned(), json!(rows.len()));
     }
     let page = rows[first..first + length].iter();
-    let page = page.map(|&index| options.project(set.row(index)));
+    let page = page.map(|&index| Value::Object(options.projection.row(set, index)));
     body.insert("value".to_owned(), page.collect());
     if wanted > length {
         let top = options.top.map(|top| top - length);
-        let link = next_link(&base, set.name, call.query(), top, first + length);
+        let link = next_link(&base(call), set.name, call.query(), top, first + length);
         body.insert("@odata.nextLink".to_owned(), json!(link));
     }
     odata(&Value::Object(body))
 }
 
-/// Responds to `GET {EntitySet}({key})`, `…/{Property}` and `…/{Property}/$value`.
-fn entity(call: &Call<'_>, set: &EntitySet, key: &str, rest: &[&str]) -> Response {
-    let Some(row) = set.find(key) else {
-        return no_resource();
-    };
-    let context = format!("{}$metadata#{}", base(call), set.name);
-    let property = |name: &str| row.get(name).filter(|_| set.property(name).is_some());
-    match *rest {
-        [] => {
-            let mut body = Map::new();
-            body.insert(
-                "@odata.context".to_owned(),
-                json!(format!("{context}/$entity")),
-            );
-            body.extend(row);
-            odata(&Value::Object(body))
-        }
-        [name] => match property(name) {
-            Some(value) => odata(&json!({
-                "@odata.context": format!("{context}({key})/{name}"),
-                "value": value,
-            })),
-            None => no_resource(),
+/// Responds to `GET {EntitySet}({key})`, and below it to navigation properties, a property and its
+/// `$value`.
+fn entity(
+    call: &Call<'_>,
+    set: &'static EntitySet,
+    index: usize,
+    rest: &[&str],
+) -> Result<Response, QueryError> {
+    let (mut set, mut index, mut rest) = (set, index, rest);
+    while let [name, after @ ..] = rest
+        && let Ok(navigation) = set.navigation(name)
+    {
+        index = (navigation.index)(index);
+        (set, rest) = (navigation.target, after);
+    }
+    match rest {
+        [] => single(call, set, index),
+        [name, after @ ..] => match set.property(name) {
+            Ok(property) => value(call, set, index, property, after),
+            Err(_) => Ok(no_resource()),
         },
-        [name, "$value"] => match property(name) {
-            Some(Value::String(text)) => responses::text(StatusCode::OK, text.clone()),
-            Some(value) => responses::text(StatusCode::OK, value.to_string()),
-            None => no_resource(),
-        },
+    }
+}
+
+fn single(call: &Call<'_>, set: &'static EntitySet, index: usize) -> Result<Response, QueryError> {
+    query_options::check(call.query(), ENTITY, "json")?;
+    let projection = Projection::parse(call.query(), set)?;
+    let mut body = projection.row(set, index);
+    let context = format!("{}{}/$entity", context(call, set), projection.context());
+    body.insert("@odata.context".to_owned(), json!(context));
+    Ok(odata(&Value::Object(body)))
+}
+
+fn value(
+    call: &Call<'_>,
+    set: &EntitySet,
+    index: usize,
+    property: &Property,
+    rest: &[&str],
+) -> Result<Response, QueryError> {
+    query_options::check(call.query(), OTHER, "json")?;
+    Ok(match (rest, (property.value)(index)) {
+        // OData Protocol 4.01, sections 11.2.4 and 11.2.4.1.
+        ([] | ["$value"], Primitive::Null) => responses::empty(StatusCode::NO_CONTENT),
+        ([], value) => odata(&json!({
+            "@odata.context": format!("{}({})/{}", context(call, set), set.key_of(index), property.name),
+            "value": value.to_json(),
+        })),
+        (["$value"], Primitive::String(text)) => responses::text(StatusCode::OK, text),
+        (["$value"], value) => responses::text(StatusCode::OK, value.literal()),
         _ => no_resource(),
-    }
+    })
 }
 
-/// System query options.
-#[derive(Default)]
-struct Options {
-    top: Option<usize>,
-    skip: usize,
-    count: bool,
-    filter: Option<Filter>,
-    /// Properties, with `true` for descending order.
-    order: Vec<(String, bool)>,
-    select: Vec<String>,
-}
-
-impl Options {
-    /// Returns `None` if an option is invalid.
-    fn parse(query: Query<'_>, set: &EntitySet) -> Option<Self> {
-        let names = |option: &str| -> Vec<String> {
-            let list = query.get(option).unwrap_or_default();
-            let names = list.split(',').map(|name| name.trim().to_owned());
-            names
-                .filter(|name| !name.is_empty() && name != "*")
-                .collect()
-        };
-        let order = names("$orderby")
-            .into_iter()
-            .map(|item| match item.split_once(' ') {
-                None => Some((item, false)),
-                Some((name, "asc")) => Some((name.to_owned(), false)),
-                Some((name, "desc")) => Some((name.to_owned(), true)),
-                Some(_) => None,
-            })
-            .collect::<Option<Vec<_>>>()?;
-        let select = names("$select");
-        let mut used = order.iter().map(|(name, _)| name).chain(&select);
-        if !used.all(|name| set.property(name).is_some()) {
-            return None;
-        }
-        Some(Self {
-            top: query.number("$top").ok()?,
-            skip: query.number("$skip").ok()?.unwrap_or(0),
-            count: query.is_true("$count"),
-            filter: match query.get("$filter") {
-                Some(text) => Some(Filter::parse(&text, set)?),
-                None => None,
-            },
-            order,
-            select,
-        })
-    }
-
-    /// Returns the indices of the rows that match, in order.
-    fn rows(&self, set: &EntitySet) -> Vec<usize> {
-        let matches = |index: &usize| {
-            self.filter
-                .as_ref()
-                .is_none_or(|filter| filter.matches(&set.row(*index)))
-        };
-        let mut rows: Vec<usize> = (0..ROWS).filter(matches).collect();
-        if !self.order.is_empty() {
-            rows.sort_by_cached_key(|&index| OrderKey {
-                values: self
-                    .order
-                    .iter()
-                    .map(|(name, down)| {
-                        let value = set.row(index).remove(name).unwrap_or_default();
-                        (value, *down)
-                    })
-                    .collect(),
-            });
-        }
-        rows
-    }
-
-    /// Returns the list of selected properties for the context URL.
-    fn selection(&self) -> String {
-        if self.select.is_empty() {
-            String::new()
-        } else {
-            format!("({})", self.select.join(","))
-        }
-    }
-
-    fn project(&self, mut row: Map<String, Value>) -> Value {
-        if !self.select.is_empty() {
-            row.retain(|name, _| self.select.contains(name));
-        }
-        Value::Object(row)
-    }
-}
-
-/// The values of the properties in `$orderby`, with `true` for descending order.
-#[derive(PartialEq, Eq)]
-struct OrderKey {
-    values: Vec<(Value, bool)>,
-}
-
-impl Ord for OrderKey {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let pairs = self.values.iter().zip(&other.values);
-        pairs
-            .map(|((left, down), (right, _))| {
-                let order = filter::compare(left, right).unwrap_or(Ordering::Equal);
-                if *down { order.reverse() } else { order }
-            })
-            .fold(Ordering::Equal, Ordering::then)
-    }
-}
-
-impl PartialOrd for OrderKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+/// Returns the context URL of an entity set (OData Protocol 4.01, section 10.2).
+fn context(call: &Call<'_>, set: &EntitySet) -> String {
+    format!("{}$metadata#{}", base(call), set.name)
 }
 
 /// Returns the base of links. Relative links are relative to the service, the base of the context

@@ -21,6 +21,11 @@ impl<'a> Query<'a> {
         self.0.split('&').filter(|pair| !pair.is_empty())
     }
 
+    /// Iterates over the decoded names of the pairs.
+    pub(super) fn names(self) -> impl Iterator<Item = String> + use<'a> {
+        self.pairs().map(name)
+    }
+
     /// Returns the decoded value of the first parameter `name`, case-insensitive.
     pub(super) fn get(self, name: &str) -> Option<String> {
         self.pairs().find(|pair| is_named(pair, name)).map(|pair| {
@@ -41,10 +46,13 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Returns `true` if a raw pair is the parameter `name`.
-pub(super) fn is_named(pair: &str, name: &str) -> bool {
-    let raw = pair.split_once('=').map_or(pair, |(raw, _)| raw);
-    decode(raw).eq_ignore_ascii_case(name)
+/// Returns `true` if a raw pair is the parameter `expected`.
+pub(super) fn is_named(pair: &str, expected: &str) -> bool {
+    name(pair).eq_ignore_ascii_case(expected)
+}
+
+fn name(pair: &str) -> String {
+    decode(pair.split_once('=').map_or(pair, |(raw, _)| raw))
 }
 
 /// Decodes form encoding: `+` is a space, `%XX` a byte; invalid escapes remain unchanged.

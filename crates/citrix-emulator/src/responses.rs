@@ -223,8 +223,14 @@ pub(super) struct WithoutTransactionId;
 
 /// Returns the id of an invented object: the same at every start, and distinguishable from a random
 /// one.
+pub(super) fn synthetic_uuid(collection: u16, index: usize) -> Uuid {
+    const BASE: u128 = 0xc170_0000_0000_4000_8000_0000_0000_0000;
+    Uuid::from_u128(BASE | u128::from(collection) << 96 | index as u128)
+}
+
+/// Returns [`synthetic_uuid`] in the notation of JSON.
 pub(super) fn synthetic_id(collection: u16, index: usize) -> String {
-    format!("c170{collection:04x}-0000-4000-8000-{index:012x}")
+    synthetic_uuid(collection, index).to_string()
 }
 
 /// Returns the standard 404.
