@@ -2,6 +2,7 @@
 //! and follow links verbatim.
 
 mod links;
+mod odata;
 
 use std::io::Read as _;
 

@@ -28,7 +28,7 @@ async fn contract_4_5_analytics_next_links_are_rewritten() {
 }
 
 /// Returns every format of links.
-fn kinds_of_links() -> [Links; 4] {
+pub(super) fn kinds_of_links() -> [Links; 4] {
     let of = |base, escaped| Links {
         base,
         escaped,
