@@ -24,10 +24,11 @@ COPY .ci/pgo .ci/pgo
 COPY --from=manifests /src .
 RUN .ci/pgo instrument
 COPY crates crates
+COPY build.rs ./
 # `config show` reads the defaults in it.
 COPY config.toml.example ./
 COPY src src
-# The commit in the metric build_info: `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
+# The commit in `--version` and the metric build_info: `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
 ARG COMMIT=unknown
 # Cargo compares modification times, and copied files may be older than the empty targets. Debug sections are three
 # quarters of the binary; the symbols that backtraces need are not among them.

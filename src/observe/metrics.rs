@@ -249,7 +249,7 @@ where
     Ok(collector)
 }
 
-/// Returns the commit of the build, or `unknown` if the build did not name one.
+/// Returns the commit of the build, or `unknown` outside a clone if the build did not name one.
 pub(crate) fn commit() -> &'static str {
-    option_env!("CITRIX_AUTH_PROXY_COMMIT").unwrap_or("unknown")
+    env!("CITRIX_AUTH_PROXY_COMMIT")
 }
