@@ -11,13 +11,16 @@ use uuid::Uuid;
 
 use super::run::{Signals, Supervisor, on_a_runtime, serve};
 use super::{DemoArgs, FAILURE, USAGE, eprint_error, print};
-use crate::app::{Addresses, App};
+use crate::app::{Addresses, App, StartError};
 use crate::config::{self, Config, ConfigProblem, LogFormat, LogSettings};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::system::clock::Clock;
 use crate::system::descriptors;
 use crate::system::hardening::Hardening;
 use citrix_emulator::{Emulator, EmulatorError, Options, Tls};
+
+/// The default of `admin.address`.
+const ADMIN: &str = "127.0.0.1:9090";
 
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
@@ -28,7 +31,7 @@ enum DemoError {
     #[error("{}", ConfigProblem::lines(.0))]
     Config(Vec<ConfigProblem>),
     #[error("{0}")]
-    Gateway(#[from] crate::app::StartError),
+    Gateway(#[from] StartError),
 }
 
 /// Runs until a signal stops it.
@@ -66,24 +69,42 @@ async fn start(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError>
     .await?;
     let folder = PrivateFolder::new_in(&std::env::temp_dir())?;
     let ca_file = folder.write("ca.pem", emulator.ca_pem().unwrap_or_default())?;
-    let config = configure(args, &emulator, &ca_file).map_err(DemoError::Config)?;
-    let app = App::start(config, Clock::SYSTEM, log).await?;
+    let app = start_gateway(args, &emulator, &ca_file, log).await?;
     print(guide(app.addresses(), &emulator).as_bytes());
     let code = serve(app, &mut signals, None, &Supervisor::none()).await;
     emulator.stop().await;
     Ok(code)
 }
 
+/// Starts the gateway with its status page at [`ADMIN`], or at any port if that one is in use.
+async fn start_gateway(
+    args: &DemoArgs,
+    emulator: &Emulator,
+    ca_file: &Path,
+    log: Option<LogHandle>,
+) -> Result<App, DemoError> {
+    let config = |admin| configure(args, admin, emulator, ca_file).map_err(DemoError::Config);
+    if args.listen != ADMIN {
+        match App::start(config(ADMIN)?, Clock::SYSTEM, log.clone()).await {
+            Err(StartError::Admin(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {}
+            started => return Ok(started?),
+        }
+    }
+    Ok(App::start(config("127.0.0.1:0")?, Clock::SYSTEM, log).await?)
+}
+
 fn configure(
     args: &DemoArgs,
+    admin: &str,
     emulator: &Emulator,
     ca_file: &Path,
 ) -> Result<Config, Vec<ConfigProblem>> {
     let customer = emulator.customer_id();
     let text = format!(
         "[citrix]\ncustomer_id = {customer:?}\nclient_id = {:?}\napi_url = {:?}\ntoken_url = {:?}\n\
-         [listen]\naddress = {:?}\n[admin]\naddress = \"127.0.0.1:0\"\n[upstream]\nca_file = {:?}\n\
-         [lifecycle]\ndrain_timeout = \"5s\"\n[log]\nformat = \"text\"\n",
+         [listen]\naddress = {:?}\n[admin]\naddress = {admin:?}\n[upstream]\nca_file = {:?}\n\
+         [lifecycle]\ndrain_timeout = \"5s\"\n\
+         [log]\nformat = \"text\"\naccess = false\n",
         emulator.client_id(),
         emulator.base_url(),
         emulator.token_url(customer),
@@ -150,6 +171,7 @@ fn guide(addresses: &Addresses, emulator: &Emulator) -> String {
          Its status page at                http://{admin}/\n\
          \n\
          Try these in another terminal. None of them logs in; the gateway does.\n\
+         The status page shows what became of them.\n\
          \n\
          curl -i http://{gateway}/cvad/manage/me\n\
          curl -i 'http://{gateway}/cvad/manage/Machines?limit=2'\n\

@@ -81,6 +81,25 @@ async fn curl_commands_of_the_demo_succeed() {
         assert!(!response.text().await.unwrap().is_empty(), "{line}");
     }
     demo.signal("INT");
+    let exit = demo.wait().await;
+    assert_eq!(exit.code, Some(0));
+    // An access log would scroll the commands away.
+    assert!(!exit.stderr.contains("/cvad/manage"), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn status_page_of_the_demo_gets_another_port_while_9090_is_in_use() {
+    // If this fails, another process uses it.
+    let _listener = std::net::TcpListener::bind("127.0.0.1:9090");
+    let mut demo = Program::start(&["demo", "--listen", "127.0.0.1:0"], &[]);
+    let page = loop {
+        let line = demo.line().await;
+        if line.contains("status page at") {
+            break line;
+        }
+    };
+    assert!(!page.ends_with(":9090/"), "{page}");
+    demo.signal("INT");
     assert_eq!(demo.wait().await.code, Some(0));
 }
 
