@@ -12,8 +12,8 @@ const DASHBOARD: &str = include_str!("../../deploy/grafana/dashboard.json");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const CHART_VALUES: &str = include_str!("../../deploy/helm/citrix-auth-proxy/values.yaml");
 const DEPLOYMENT: &str = include_str!("../../deploy/kubernetes/deployment.yaml");
-const CHART_DEPLOYMENT: &str =
-    include_str!("../../deploy/helm/citrix-auth-proxy/templates/deployment.yaml");
+const CHART_POD: &str = include_str!("../../deploy/helm/citrix-auth-proxy/templates/_pod.tpl");
+const CHART_README: &str = include_str!("../../deploy/helm/citrix-auth-proxy/README.md");
 const COMPOSE: &str = include_str!("../../deploy/compose.yaml");
 const FLEET_COMPONENT: &str = include_str!("../../deploy/kubernetes/fleet/kustomization.yaml");
 const RUNBOOKS: &str = include_str!("../../docs/runbooks.md");
@@ -145,6 +145,48 @@ fn number_after(text: &str, before: &str) -> usize {
     digits[..end].parse().unwrap()
 }
 
+/// Returns each value of the chart whose default is on its own line of `values.yaml`, with that.
+fn chart_values() -> Vec<(String, &'static str)> {
+    let mut parents: Vec<(usize, &str)> = Vec::new();
+    let mut values = Vec::new();
+    for line in CHART_VALUES.lines() {
+        let trimmed = line.trim_start();
+        let indent = line.len() - trimmed.len();
+        let Some((name, default)) = trimmed.split_once(':') else {
+            continue;
+        };
+        if !name
+            .chars()
+            .all(|next| next.is_ascii_alphanumeric() || next == '_')
+        {
+            continue;
+        }
+        parents.retain(|(depth, _)| *depth < indent);
+        let path = parents.iter().map(|(_, name)| *name);
+        let path = path.chain([name]).collect::<Vec<_>>().join(".");
+        match default.trim() {
+            "" => parents.push((indent, name)),
+            default => values.push((path, default.trim_matches('"'))),
+        }
+    }
+    values
+}
+
+#[test]
+fn readme_of_the_chart_has_every_value_with_its_default() {
+    let values = chart_values();
+    assert!(values.len() > 60, "{values:?}");
+    for (path, default) in values {
+        let default = match default {
+            "" | "[]" | "{}" => "| |".to_owned(),
+            "|" => "| see values.yaml |".to_owned(),
+            default => format!("| `{default}` |"),
+        };
+        let row = format!("\n| `{path}` {default} ");
+        assert!(CHART_README.contains(&row), "{row}");
+    }
+}
+
 /// The formula of docs/sizing.md.
 #[test]
 fn memory_limits_are_enough_for_the_permitted_connections() {
@@ -185,7 +227,7 @@ fn variables(text: &str) -> Vec<&str> {
 #[test]
 fn variables_in_deployment_files_are_configuration_keys() {
     for (file, text) in [
-        ("chart", CHART_DEPLOYMENT),
+        ("chart", CHART_POD),
         ("kustomize", DEPLOYMENT),
         ("kustomize with a store", FLEET_COMPONENT),
         ("compose", COMPOSE),

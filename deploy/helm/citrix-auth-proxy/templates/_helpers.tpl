@@ -25,6 +25,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "gateway.serviceAccount" -}}
@@ -41,6 +44,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else }}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
+{{- end }}
+
+{{/* The name of the Service's port for callers. */}}
+{{- define "gateway.portName" -}}
+{{- ternary "https" "http" (ne .Values.tls.existingSecret "") }}
 {{- end }}
 
 {{/* The number of replicas among which Citrix's limits are divided. */}}
@@ -105,6 +113,12 @@ number is then the one that the store counted last.
 {{- end }}
 {{- if and $fleet.sentinels (not $fleet.sentinelMaster) }}
 {{- $missing = append $missing "fleet.sentinelMaster, required by fleet.sentinels" }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+{{- $missing = append $missing "ingress.hosts, required by ingress.enabled" }}
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+{{- $missing = append $missing "httpRoute.parentRefs, required by httpRoute.enabled" }}
 {{- end }}
 {{- if $missing }}
 {{- fail (printf "\n\nmissing or invalid values:\n  - %s\n" (join "\n  - " $missing)) }}
