@@ -62,7 +62,7 @@ advisories:
 # Lint the Dockerfile and the shell scripts (needs hadolint and shellcheck)
 lint-files:
     hadolint Dockerfile
-    shellcheck .ci/run .ci/promtool .ci/pgo
+    shellcheck .ci/run .ci/promtool .ci/pgo .ci/packages
 
 # Check the chart, manifests, compose file and unit (needs helm, kubectl, kubernetes-validate, docker and systemd)
 lint-deploy: lint-chart
@@ -79,13 +79,7 @@ lint-chart chart="deploy/helm/citrix-auth-proxy":
 
 # Build target/debian/*.deb and target/generate-rpm/*.rpm of the static binary of the releases (needs cargo-deb, cargo-generate-rpm, and what pgo needs)
 packages target=(arch() + "-unknown-linux-musl"): (pgo target)
-    mkdir -p target/packages/completions
-    objcopy --strip-debug target/pgo/citrix-auth-proxy target/packages/citrix-auth-proxy
-    target/packages/citrix-auth-proxy completions bash > target/packages/completions/citrix-auth-proxy
-    target/packages/citrix-auth-proxy completions zsh > target/packages/completions/_citrix-auth-proxy
-    target/packages/citrix-auth-proxy completions fish > target/packages/completions/citrix-auth-proxy.fish
-    cargo deb --no-build --no-strip
-    cargo generate-rpm
+    .ci/packages
 
 # Install the .deb in a Debian container and check the configuration that it contains (needs docker)
 packages-check:
