@@ -16,9 +16,10 @@ use crate::callers::browser_guard;
 use crate::callers::credentials::PresentedCredentials;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::inbound::intercept_metrics::{CountedTunnel, MAX_TUNNELS};
+use crate::inbound::intercept_metrics::MAX_TUNNELS;
 use crate::inbound::intercepted::{CallerSource, Intercepted, MappedPath, TunnelCaller};
 use crate::inbound::strict;
+use crate::limit::owner::OwnedPermit;
 use crate::login;
 use crate::state::{Customer, Shared, Snapshot};
 use crate::upstream::dial;
@@ -31,7 +32,7 @@ pub enum Tunnel {
     /// To a known host, which the gateway serves itself.
     Intercepted(Arc<Intercepted>),
     /// To a host of `intercept.tunnel`, over this connection.
-    Blind(TcpStream, CountedTunnel),
+    Blind(TcpStream, OwnedPermit),
 }
 
 /// Decides on a CONNECT request, and opens the connection of a blind tunnel. Counts and logs the
@@ -172,8 +173,9 @@ async fn open_blind(
     shared: &Shared,
     exchange: &mut Exchange,
 ) -> Result<Tunnel, Failure> {
-    let counted = shared.intercepted.enter_tunnel().ok_or_else(|| {
-        Failure::overloaded(format!("{MAX_TUNNELS} tunnels are open (fixed limit)"))
+    let counted = shared.intercepted.enter_tunnel(exchange.owner());
+    let counted = counted.map_err(|exceeded| {
+        Failure::overloaded(exceeded.detail(MAX_TUNNELS, "tunnels are open", "fixed limit"))
     })?;
     exchange.audit_tunnel();
     exchange.audited().await?;

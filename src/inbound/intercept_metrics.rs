@@ -1,11 +1,11 @@
 //! Connections to the addresses of `[intercept]`, counted by what became of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::limit::owner::{Exceeded, OwnedPermit, Owner, Resource, ResourceKind};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-/// Maximum number of blind tunnels, of all workers.
+/// Maximum number of blind tunnels of all workers, which their owners share.
 pub const MAX_TUNNELS: usize = 256;
 
 /// Counters of `intercepted_connections_total`, one per value of the label `outcome`, and the number
@@ -21,16 +21,7 @@ pub struct InterceptMetrics {
     pub unauthenticated: IntCounter,
     /// Failed TLS handshakes, those for unknown hosts included.
     pub handshake_failed: IntCounter,
-    tunnels: Arc<AtomicUsize>,
-}
-
-/// An open tunnel, counted until this is dropped.
-pub struct CountedTunnel(Arc<AtomicUsize>);
-
-impl Drop for CountedTunnel {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    tunnels: Arc<Resource>,
 }
 
 impl InterceptMetrics {
@@ -50,14 +41,36 @@ impl InterceptMetrics {
             refused: outcome("refused"),
             unauthenticated: outcome("unauthenticated"),
             handshake_failed: outcome("handshake_failed"),
-            tunnels: Arc::default(),
+            tunnels: Resource::new(ResourceKind::Tunnels),
         })
     }
 
-    /// Counts a tunnel; `None` at [`MAX_TUNNELS`].
-    pub fn enter_tunnel(&self) -> Option<CountedTunnel> {
-        let counted = CountedTunnel(Arc::clone(&self.tunnels));
-        let before = self.tunnels.fetch_add(1, Ordering::Relaxed);
-        (before < MAX_TUNNELS).then_some(counted)
+    /// Counts a tunnel until the permit is dropped.
+    ///
+    /// # Errors
+    /// If [`MAX_TUNNELS`] are open, or the owner holds the largest share of them.
+    pub fn enter_tunnel(&self, owner: &Arc<Owner>) -> Result<OwnedPermit, Exceeded> {
+        self.tunnels.acquire(owner, 1, MAX_TUNNELS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::owner::OwnerKey;
+
+    #[test]
+    fn tunnels_of_one_owner_leave_some_for_others() {
+        let metrics = InterceptMetrics::register(&Registry::new()).unwrap();
+        let [greedy, other] = [OwnerKey::new_caller(), OwnerKey::new_caller()].map(Owner::new);
+        let held: Vec<_> = std::iter::from_fn(|| metrics.enter_tunnel(&greedy).ok()).collect();
+        assert_eq!(held.len(), 232);
+        assert_eq!(
+            metrics.enter_tunnel(&greedy).unwrap_err(),
+            Exceeded::Share(232)
+        );
+        assert!(metrics.enter_tunnel(&other).is_ok());
+        drop(held);
+        assert!(metrics.enter_tunnel(&greedy).is_ok());
     }
 }

@@ -71,9 +71,11 @@ pub enum ResourceKind {
     HeadBytes,
     /// Bytes of HTTP/2 streams of connections with an admitted request.
     StreamBytes,
+    /// Blind tunnels to hosts of `intercept.tunnel`.
+    Tunnels,
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 /// A party that holds resources: a configured caller or a client host.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! Tools with built-in host names: CONNECT, TLS in place of Citrix's hosts, blind tunnels (interface
 //! §4.6).
 
+mod attacks;
+
 use std::sync::Arc;
 
 use base64::Engine as _;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -26,6 +27,8 @@ const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Records a handshake that ends early.
 pub(super) struct HandshakeGuard<'a> {
     pub(super) failures: &'a HandshakeFailures,
+    /// Counts failures in place of Citrix's hosts as well.
+    pub(super) intercepted: Option<&'a IntCounter>,
     pub(super) connection: &'a Connection,
     pub(super) peer: Option<SocketAddr>,
     /// Bytes have arrived, and the handshake has not ended.
@@ -35,6 +38,9 @@ pub(super) struct HandshakeGuard<'a> {
 impl HandshakeGuard<'_> {
     pub(super) fn fail(&mut self, failure: HandshakeFailure, error: Option<&io::Error>) {
         self.in_progress = false;
+        if let Some(counter) = self.intercepted {
+            counter.inc();
+        }
         self.failures.record(failure, self.peer, error);
     }
 }
@@ -58,6 +64,7 @@ impl Acceptor {
     ) -> io::Result<(Stream, CallerProtocol)> {
         let mut guard = HandshakeGuard {
             failures: &self.proxy.shared.handshake_failures,
+            intercepted: None,
             connection,
             peer,
             in_progress: false,

@@ -75,16 +75,15 @@ impl Acceptor {
         let shared = &self.proxy.shared;
         let mut guard = HandshakeGuard {
             failures: &shared.handshake_failures,
+            intercepted: Some(&shared.intercepted.handshake_failed),
             connection,
             peer,
             in_progress: true,
         };
         let opened = TlsStream::accept(socket, first, config).await;
         guard.in_progress = false;
-        let stream = opened.inspect_err(|error| {
-            shared.intercepted.handshake_failed.inc();
-            guard.fail(HandshakeFailure::of(error), Some(error));
-        })?;
+        let stream =
+            opened.inspect_err(|error| guard.fail(HandshakeFailure::of(error), Some(error)))?;
         // A session without a certificate has no host.
         let host = served.name().ok_or(io::ErrorKind::InvalidData)?.into();
         let protocol = match stream.session().alpn_protocol() {
