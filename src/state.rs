@@ -17,6 +17,7 @@ mod token_wait;
 
 pub use customer::{Customer, HeldToken};
 pub use published::Published;
+pub use reversed_routes::known_host_names;
 pub use route::{Destination, Route};
 pub use shared::Shared;
 pub use snapshot::Snapshot;

@@ -10,9 +10,11 @@ use super::{CheckArgs, FAILURE, Format, SUCCESS, USAGE, eprint, print};
 use crate::cli::doctor::{self, Check, CheckState};
 use crate::config::{self, Caller, Config, ConfigProblem, RouteSettings, RouteTarget};
 use crate::inbound;
-use crate::inbound::tls::read_authority;
+use crate::inbound::tls::{InterceptTls, read_authority};
+use crate::state;
 use crate::system::clock::Clock;
 use crate::tls::TlsError;
+use crate::upstream::dial::DialConfig;
 use crate::upstream::tls::UpstreamTls;
 
 /// Output of `--format json`. Its names are a contract (docs/doctor.md).
@@ -36,15 +38,17 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         let inbound = files.map(inbound::tls::check).transpose();
         let authority = config.boot.intercept.as_ref().map(|it| &it.authority);
         let authority = authority.map(|files| read_authority(files, Clock::SYSTEM));
-        let authority = authority
-            .transpose()
-            .map(|read| read.map(|(_, warnings)| warnings));
+        let authority = authority.transpose();
         let upstream = UpstreamTls::new(&config.live.upstream);
         let (inbound, upstream) = (TlsError::both(inbound, authority), upstream);
         match (inbound, upstream) {
             (Ok((inbound, authority)), Ok(upstream)) => {
-                let warnings = [inbound, authority].into_iter().flatten().flatten();
-                Ok((config, warnings.collect::<Vec<_>>(), upstream))
+                let mut warnings = inbound.unwrap_or_default();
+                if let Some((tls, of_authority)) = authority {
+                    warnings.extend(of_authority);
+                    warnings.extend(outside_constraints(&config, &tls, &upstream));
+                }
+                Ok((config, warnings, upstream))
             }
             (inbound, upstream) => {
                 let mut problems = inbound.err().unwrap_or_default();
@@ -64,6 +68,29 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         Format::Text => in_text(args, &config, &upstream),
         Format::Json => in_json(args, config, &upstream),
     }
+}
+
+/// Returns a warning of hosts that the configuration serves, and whose certificates clients reject.
+fn outside_constraints(config: &Config, tls: &InterceptTls, up: &UpstreamTls) -> Option<String> {
+    const MAX_NAMES: usize = 3;
+    let dial_config = DialConfig::of(up.configs.clone(), &config.live.upstream);
+    // Nothing else can fail to register.
+    let hosts = state::known_host_names(&config.live, &dial_config).ok()?;
+    let mut outside = tls.leaves().not_permitted(hosts.iter());
+    if outside.is_empty() {
+        return None;
+    }
+    outside.sort_unstable();
+    let more = match outside.len().saturating_sub(MAX_NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    outside.truncate(MAX_NAMES);
+    Some(format!(
+        "intercept.ca.certificate: the authority's name constraints do not permit {}{more}; clients will reject the \
+         certificates; name the domains with --domain of citrix-auth-proxy ca new",
+        outside.join(", ")
+    ))
 }
 
 fn print_problems(args: &CheckArgs, problems: &[ConfigProblem]) -> ExitCode {

@@ -7,8 +7,12 @@ use std::sync::Arc;
 
 use super::customer::Customer;
 use super::known_hosts::KnownHosts;
+use super::published::Published;
 use super::snapshot::Snapshot;
-use crate::config::RouteTarget;
+use crate::config::{Live, RouteTarget};
+use crate::observe::RequestLogs;
+use crate::observe::metrics::Metrics;
+use crate::upstream::dial::DialConfig;
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::login::token_endpoint;
 use citrix_wire::connect_target;
@@ -51,6 +55,21 @@ impl Snapshot {
     }
 }
 
+/// Returns the names of the hosts that a gateway with this configuration serves in place of Citrix,
+/// in lower case.
+///
+/// # Errors
+/// A metric that is registered twice, which is a bug.
+pub fn known_host_names(
+    live: &Arc<Live>,
+    dial_config: &DialConfig,
+) -> Result<Arc<HashSet<String>>, prometheus::Error> {
+    let published = Published::initial(Arc::clone(live), dial_config, None);
+    let metrics = Metrics::new(1)?.worker(0);
+    let snapshot = Snapshot::new(Arc::new(published), metrics, RequestLogs::embedded());
+    Ok(Arc::clone(snapshot.known_hosts().names()))
+}
+
 /// Collects the hosts of all customers.
 fn known_hosts(snapshot: &Snapshot) -> KnownHosts {
     let mut kinds: Vec<&Customer> = Vec::new();
@@ -85,10 +104,6 @@ fn known_hosts(snapshot: &Snapshot) -> KnownHosts {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::observe::RequestLogs;
-    use crate::observe::metrics::Metrics;
-    use crate::state::Published;
-    use crate::upstream::dial::DialConfig;
 
     const LOGIN: &str = "client_id = 'c'\nclient_secret = { env = 'S' }\n";
 

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    NameConstraints, PublicKeyData as _, SanType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints,
+    PublicKeyData as _, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
@@ -21,6 +21,8 @@ use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
 use x509_cert::der::{Decode as _, Encode as _, Tag, Tagged as _};
+use x509_cert::ext::pkix::constraints::name::{GeneralSubtree, GeneralSubtrees};
+use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{self, SubjectKeyIdentifier};
 
 use super::{PemFile, TlsError, provider, validity};
@@ -102,10 +104,10 @@ fn constraints(domains: &[String]) -> NameConstraints {
         CidrSubnet::from_addr_prefix(Ipv4Addr::UNSPECIFIED.into(), 0),
         CidrSubnet::from_addr_prefix(Ipv6Addr::UNSPECIFIED.into(), 0),
     ];
-    let domains = domains.iter().cloned().map(GeneralSubtree::DnsName);
+    let domains = domains.iter().cloned().map(rcgen::GeneralSubtree::DnsName);
     NameConstraints {
         permitted_subtrees: domains.collect(),
-        excluded_subtrees: all_addresses.map(GeneralSubtree::IpAddress).into(),
+        excluded_subtrees: all_addresses.map(rcgen::GeneralSubtree::IpAddress).into(),
     }
 }
 
@@ -121,6 +123,8 @@ pub struct Authority {
     /// The certificates that follow that of a host: the issuing authority and those above it,
     /// without the root, which clients have.
     chain: Vec<CertificateDer<'static>>,
+    /// The domains of the name constraints of each certificate that has such.
+    permitted: Vec<Vec<String>>,
     /// Validity of the issuing authority in Unix time.
     not_before: Duration,
     not_after: Duration,
@@ -212,7 +216,7 @@ impl Authority {
         let mut warnings: Vec<String> = validity::warning(certificate, &chain, now)
             .into_iter()
             .collect();
-        if !has_name_constraints(own) {
+        if permitted_subtrees(own).is_none() {
             warnings.push(format!(
                 "{}: {}: the authority has no name constraints; its key can impersonate any site to clients that trust it",
                 certificate.key,
@@ -232,6 +236,7 @@ impl Authority {
             .map(|one| chain[one].clone());
         let authority = Self {
             chain: sent.collect(),
+            permitted: parsed.iter().filter_map(permitted_domains).collect(),
             not_before: validity.not_before.to_unix_duration(),
             not_after: validity.not_after.to_unix_duration(),
             issuer: Issuer::new(params, pair),
@@ -257,6 +262,18 @@ impl Authority {
                 .to_der()
                 .is_ok_and(|subject| subject == issuer)
         })
+    }
+
+    /// Returns `true` if the name constraints permit certificates for a host, in lower case (RFC 5280
+    /// section 4.2.1.10).
+    pub fn permits(&self, host: &str) -> bool {
+        let is_below = |domain: &String| {
+            host.strip_suffix(domain.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.') || domain.is_empty())
+        };
+        self.permitted
+            .iter()
+            .all(|domains| domains.iter().any(is_below))
     }
 
     /// Issues a certificate for a host with a new key, valid for [`LEAF_LIFETIME`] at most.
@@ -306,12 +323,24 @@ fn may_issue(certificate: &Certificate) -> bool {
         && matches!(usage, Ok(usage) if usage.is_none_or(|(_, usage)| usage.key_cert_sign()))
 }
 
-fn has_name_constraints(certificate: &Certificate) -> bool {
+fn permitted_subtrees(certificate: &Certificate) -> Option<GeneralSubtrees> {
     let tbs = certificate.tbs_certificate();
-    matches!(
-        tbs.get_extension::<pkix::NameConstraints>(),
-        Ok(Some((_, constraints))) if constraints.permitted_subtrees.is_some()
-    )
+    let (_, constraints) = tbs.get_extension::<pkix::NameConstraints>().ok()??;
+    constraints.permitted_subtrees
+}
+
+/// Returns the permitted domains, in lower case; `None` if names are not restricted.
+fn permitted_domains(certificate: &Certificate) -> Option<Vec<String>> {
+    let domain = |subtree: GeneralSubtree| match subtree.base {
+        GeneralName::DnsName(domain) => {
+            let domain = domain.as_str().to_ascii_lowercase();
+            Some(domain.trim_start_matches('.').to_owned())
+        }
+        _ => None,
+    };
+    let subtrees = permitted_subtrees(certificate)?;
+    let domains: Vec<_> = subtrees.into_iter().filter_map(domain).collect();
+    (!domains.is_empty()).then_some(domains)
 }
 
 /// Returns the name and key id of an authority in the form that `rcgen` issues from; `None` if the

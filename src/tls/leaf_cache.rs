@@ -62,6 +62,12 @@ impl LeafCache {
         Ok(key)
     }
 
+    /// Returns the hosts for which clients reject certificates of the authority.
+    pub fn not_permitted<'h>(&self, hosts: impl IntoIterator<Item = &'h String>) -> Vec<&'h str> {
+        let hosts = hosts.into_iter().map(String::as_str);
+        hosts.filter(|host| !self.authority.permits(host)).collect()
+    }
+
     fn with_leaves<T>(&self, use_leaves: impl FnOnce(&mut Leaves) -> T) -> T {
         // A panic leaves the map in a valid state.
         use_leaves(&mut self.leaves.lock().unwrap_or_else(PoisonError::into_inner))

@@ -361,6 +361,7 @@ async fn ca_new_creates_an_authority_once_and_keeps_its_key_private() {
         ["ca.key", "ca.pem", "ca-root.pem"].map(mode),
         [0o600, 0o644, 0o644]
     );
+    assert_check_compares_hosts_with_name_constraints(folder.path()).await;
     let before = std::fs::read(folder.path().join("ca.key")).unwrap();
     let again = Program::run(&arguments, &[]).await;
     assert_eq!(again.code, Some(64));
@@ -377,5 +378,39 @@ async fn ca_new_creates_an_authority_once_and_keeps_its_key_private() {
     for domain in ["10.0.0.1", "a..b", "*.example.net", "-a.example", ""] {
         let exit = Program::run(&["ca", "new", "--out", out, "--domain", domain], &[]).await;
         assert_eq!(exit.code, Some(64), "{domain}");
+    }
+}
+
+/// The authority permits Citrix's domains and that of the first route.
+async fn assert_check_compares_hosts_with_name_constraints(folder: &std::path::Path) {
+    let [certificate, key] = ["ca.pem", "ca.key"].map(|name| folder.join(name));
+    let route = |prefix: &str, host: &str| {
+        format!("[[route]]\nprefix = \"/{prefix}\"\nupstream = \"https://{host}\"\n")
+    };
+    let [permitted, outside] = [
+        route("reports", "reports.example.net"),
+        route("others", "others.example.net"),
+    ];
+    for (more, expected) in [("", ""), (&*outside, "do not permit others.example.net; ")] {
+        let toml = format!(
+            "[citrix]\ncustomer_id = \"acme\"\nclient_id = \"c\"\nclient_secret = {{ env = \"S\" }}\n\
+             [intercept]\naddress = \"127.0.0.1:0\"\nca = {{ certificate = {certificate:?}, key = {key:?} }}\n\
+             {permitted}{more}"
+        );
+        let file = folder.join("config.toml");
+        std::fs::write(&file, toml).unwrap();
+        let exit = Program::run(
+            &["check", "--config", file.to_str().unwrap()],
+            &[("S", "s")],
+        )
+        .await;
+        assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+        assert_eq!(
+            exit.stderr.contains("name constraints"),
+            !expected.is_empty(),
+            "{}",
+            exit.stderr
+        );
+        assert!(exit.stderr.contains(expected), "{}", exit.stderr);
     }
 }

@@ -79,6 +79,11 @@ impl InterceptTls {
         })
     }
 
+    /// Returns the cache of certificates.
+    pub fn leaves(&self) -> &LeafCache {
+        &self.leaves
+    }
+
     /// Returns the configuration of one connection, and its host once the handshake has begun.
     pub fn for_connection(&self, hosts: ServedHosts) -> (Arc<ServerConfig>, Arc<ServedHost>) {
         let served = Arc::new(ServedHost::new(hosts, &self.leaves));
