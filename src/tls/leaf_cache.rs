@@ -9,8 +9,10 @@ use rustls::sign::CertifiedKey;
 use super::authority::{Authority, IssueError};
 use crate::system::clock::Clock;
 
-/// Maximum number of certificates; beyond it, the one that was not used for longest is dropped.
-const MAX_LEAVES: usize = 256;
+/// Maximum number of certificates; beyond it, the one that was not used for longest is dropped. The
+/// hosts of a thousand customers fit: a client that tries all of them would otherwise have each
+/// issued again, which doubles the cost of its handshakes.
+const MAX_LEAVES: usize = 2048;
 /// Age from which a certificate is replaced; less than its lifetime.
 const MAX_AGE: Duration = Duration::from_hours(24 * 3);
 
