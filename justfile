@@ -62,7 +62,7 @@ advisories:
 # Lint the Dockerfile and the shell scripts (needs hadolint and shellcheck)
 lint-files:
     hadolint Dockerfile
-    shellcheck .ci/run .ci/promtool .ci/pgo .ci/packages
+    shellcheck .ci/run .ci/promtool .ci/pgo .ci/packages deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm
 
 # Check the chart, manifests, compose file and unit (needs helm, kubectl, kubernetes-validate, docker and systemd)
 lint-deploy: lint-chart
