@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use tracing::level_filters::LevelFilter;
 
-use super::log_line::LogLine;
+use super::log_line::{LogLine, name};
 use super::summary::{ExchangeSummary, client_text};
 use super::telemetry::{LineQueue, LogLevels};
 use crate::config::LogFormat;
@@ -62,49 +62,49 @@ fn add_fields(line: &mut LogLine, summary: &ExchangeSummary<'_>) {
     if !summary.is_named && summary.reason.is_some() {
         (method, path) = (client_text(method), client_text(path));
     }
-    line.text("caller", request.caller);
+    line.text(name!("caller"), request.caller);
     if let Some(peer) = request.peer {
-        line.display("peer", peer);
+        line.display(name!("peer"), peer);
     }
-    line.text("forwarded_for", summary.forwarded_for);
-    line.text("method", method);
-    line.text("path", path);
-    line.text("via", summary.via);
-    line.display("version", format_args!("{:?}", summary.version));
-    line.text("route", summary.route);
-    line.text("retired", summary.retired);
-    line.number("status", summary.status.as_u16().into());
-    line.text("reason", summary.reason.map(Reason::as_str));
+    line.text(name!("forwarded_for"), summary.forwarded_for);
+    line.text(name!("method"), method);
+    line.text(name!("path"), path);
+    line.text(name!("via"), summary.via);
+    line.display(name!("version"), format_args!("{:?}", summary.version));
+    line.text(name!("route"), summary.route);
+    line.text(name!("retired"), summary.retired);
+    line.number(name!("status"), summary.status.as_u16().into());
+    line.text(name!("reason"), summary.reason.map(Reason::as_str));
     line.text(
-        "cause",
+        name!("cause"),
         Some(summary.cause).filter(|cause| !cause.is_empty()),
     );
-    line.text("end", summary.end.as_str());
-    line.number("request_bytes", summary.request_bytes);
-    line.number("answer_bytes", summary.response_bytes);
-    line.milliseconds("total_ms", summary.total);
-    line.milliseconds("upstream_ms", summary.upstream);
-    line.milliseconds("waited_ms", summary.waited);
-    line.milliseconds("ours_ms", summary.gateway);
-    line.number("attempts", summary.attempts.into());
+    line.text(name!("end"), summary.end.as_str());
+    line.number(name!("request_bytes"), summary.request_bytes);
+    line.number(name!("answer_bytes"), summary.response_bytes);
+    line.milliseconds(name!("total_ms"), summary.total);
+    line.milliseconds(name!("upstream_ms"), summary.upstream);
+    line.milliseconds(name!("waited_ms"), summary.waited);
+    line.milliseconds(name!("ours_ms"), summary.gateway);
+    line.number(name!("attempts"), summary.attempts.into());
     if summary.collapsed {
-        line.flag("collapsed");
+        line.flag(name!("collapsed"));
     }
     line.text(
-        "request_id",
+        name!("request_id"),
         request.request_id.to_str().unwrap_or_default(),
     );
     line.text(
-        "transaction_id",
+        name!("transaction_id"),
         request.transaction_id.to_str().unwrap_or_default(),
     );
     if let Some(trace_id) = summary.trace_id {
-        line.display("trace_id", trace_id);
+        line.display(name!("trace_id"), trace_id);
     }
     let [citrix_id, cws_id, cc_id] = summary.citrix_ids;
-    line.text("citrix_transaction_id", text(citrix_id));
-    line.text("x_cws_transaction_id", text(cws_id));
-    line.text("cc_transaction_id", text(cc_id));
+    line.text(name!("citrix_transaction_id"), text(citrix_id));
+    line.text(name!("x_cws_transaction_id"), text(cws_id));
+    line.text(name!("cc_transaction_id"), text(cc_id));
 }
 
 fn text(value: &Option<HeaderValue>) -> Option<&str> {

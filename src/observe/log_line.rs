@@ -13,6 +13,24 @@ use crate::system::clock::Clock;
 /// Bytes of most lines.
 const CAPACITY: usize = 1024;
 
+/// The name of a field, with what surrounds it in each format.
+#[derive(Clone, Copy)]
+pub(super) struct Name {
+    pub(super) json: &'static str,
+    pub(super) text: &'static str,
+}
+
+/// Returns the [`Name`] of a literal.
+macro_rules! name {
+    ($name:literal) => {
+        $crate::observe::log_line::Name {
+            json: concat!(",\"", $name, "\":"),
+            text: concat!(" ", $name, "="),
+        }
+    };
+}
+pub(super) use name;
+
 /// A line of level `INFO` that is being written.
 pub(super) struct LogLine {
     format: LogFormat,
@@ -48,7 +66,7 @@ impl LogLine {
     }
 
     /// Adds a text, if there is one.
-    pub(super) fn text<'a>(&mut self, name: &'static str, text: impl Into<Option<&'a str>>) {
+    pub(super) fn text<'a>(&mut self, name: Name, text: impl Into<Option<&'a str>>) {
         let Some(text) = text.into() else {
             return;
         };
@@ -65,34 +83,34 @@ impl LogLine {
     }
 
     /// Adds a text that needs no escape.
-    pub(super) fn display(&mut self, name: &'static str, text: impl Display) {
+    pub(super) fn display(&mut self, name: Name, text: impl Display) {
         self.name(name);
         let _ = write!(self.bytes, "\"{text}\"");
     }
 
-    pub(super) fn number(&mut self, name: &'static str, number: u64) {
+    pub(super) fn number(&mut self, name: Name, number: u64) {
         self.name(name);
         self.digits(number);
     }
 
-    pub(super) fn flag(&mut self, name: &'static str) {
+    pub(super) fn flag(&mut self, name: Name) {
         self.name(name);
         self.bytes.extend_from_slice(b"true");
     }
 
     /// Adds a duration in milliseconds, rounded to whole microseconds.
-    pub(super) fn milliseconds(&mut self, name: &'static str, duration: Duration) {
+    pub(super) fn milliseconds(&mut self, name: Name, duration: Duration) {
         self.name(name);
         let micros = duration.as_nanos().saturating_add(500) / 1000;
         let micros = u64::try_from(micros).unwrap_or(u64::MAX);
         self.digits(micros / 1000);
-        let mut fraction = micros % 1000;
-        let mut digits = 3;
-        while digits > 1 && fraction.is_multiple_of(10) {
-            fraction /= 10;
-            digits -= 1;
-        }
-        let _ = write!(self.bytes, ".{fraction:0digits$}");
+        // With a leading 1, which the point replaces, so that zeros after the point stay.
+        let mut buffer = itoa::Buffer::new();
+        let fraction = buffer.format(1000 + micros % 1000);
+        let without_zeros = fraction.trim_end_matches('0').len().max(2);
+        self.bytes.push(b'.');
+        self.bytes
+            .extend_from_slice(&fraction.as_bytes()[1..without_zeros]);
     }
 
     /// Returns the line with its line end.
@@ -111,14 +129,12 @@ impl LogLine {
 }
 
 impl LogLine {
-    fn name(&mut self, name: &'static str) {
-        let (before, after): (&[u8], &[u8]) = match self.format {
-            LogFormat::Json => (b",\"", b"\":"),
-            LogFormat::Text => (b" ", b"="),
+    fn name(&mut self, name: Name) {
+        let name = match self.format {
+            LogFormat::Json => name.json,
+            LogFormat::Text => name.text,
         };
-        self.bytes.extend_from_slice(before);
         self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.extend_from_slice(after);
     }
 
     fn quoted(&mut self, text: &str) {
@@ -128,7 +144,9 @@ impl LogLine {
     }
 
     fn digits(&mut self, number: u64) {
-        let _ = write!(self.bytes, "{number}");
+        let mut buffer = itoa::Buffer::new();
+        self.bytes
+            .extend_from_slice(buffer.format(number).as_bytes());
     }
 }
 
@@ -149,12 +167,12 @@ mod tests {
 
     fn line(format: LogFormat) -> String {
         let mut line = LogLine::begin(format, "access");
-        line.text("path", "/a\"\n");
-        line.text("via", None);
-        line.display("peer", "192.0.2.1:5");
-        line.number("status", 200);
-        line.milliseconds("total_ms", Duration::from_nanos(1_234_567));
-        line.flag("collapsed");
+        line.text(name!("path"), "/a\"\n");
+        line.text(name!("via"), None);
+        line.display(name!("peer"), "192.0.2.1:5");
+        line.number(name!("status"), 200);
+        line.milliseconds(name!("total_ms"), Duration::from_nanos(1_234_567));
+        line.flag(name!("collapsed"));
         String::from_utf8(line.end()).unwrap()
     }
 
@@ -188,7 +206,7 @@ mod tests {
             (3_600_000_000_000, "3600000.0"),
         ] {
             let mut line = LogLine::event();
-            line.milliseconds("t", Duration::from_nanos(nanoseconds));
+            line.milliseconds(name!("t"), Duration::from_nanos(nanoseconds));
             assert_eq!(line.into_fields(), format!(" t={expected}"));
         }
     }
@@ -197,7 +215,7 @@ mod tests {
         #[test]
         fn every_text_is_read_back(text: String) {
             let mut line = LogLine::begin(LogFormat::Json, "access");
-            line.text("path", &*text);
+            line.text(name!("path"), &*text);
             let line: Value = serde_json::from_slice(&line.end()).unwrap();
             prop_assert_eq!(&line["path"], &Value::from(text));
         }

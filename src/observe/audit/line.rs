@@ -1,7 +1,7 @@
 //! The fields of an audit line.
 
 use crate::config::LogFormat;
-use crate::observe::log_line::LogLine;
+use crate::observe::log_line::{LogLine, name};
 
 /// Target of the log's audit lines.
 const TARGET: &str = "audit";
@@ -52,20 +52,20 @@ impl AuditLine<'_> {
     }
 
     fn add_to(&self, line: &mut LogLine) {
-        line.text("verdict", self.verdict);
-        line.text("listener", self.listener);
-        line.text("caller", self.caller);
-        line.text("peer", self.peer.as_deref());
-        line.text("certificate", self.certificate);
-        line.text("method", self.method);
-        line.text("path", self.path);
-        line.text("customer", self.customer);
-        line.text("reason", self.reason);
-        line.text("cause", self.cause);
-        line.text("request_id", self.request_id);
-        line.text("transaction_id", self.transaction_id);
+        line.text(name!("verdict"), self.verdict);
+        line.text(name!("listener"), self.listener);
+        line.text(name!("caller"), self.caller);
+        line.text(name!("peer"), self.peer.as_deref());
+        line.text(name!("certificate"), self.certificate);
+        line.text(name!("method"), self.method);
+        line.text(name!("path"), self.path);
+        line.text(name!("customer"), self.customer);
+        line.text(name!("reason"), self.reason);
+        line.text(name!("cause"), self.cause);
+        line.text(name!("request_id"), self.request_id);
+        line.text(name!("transaction_id"), self.transaction_id);
         if let Some(count) = self.count {
-            line.number("count", count);
+            line.number(name!("count"), count);
         }
     }
 }
