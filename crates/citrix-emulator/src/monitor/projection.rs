@@ -31,7 +31,11 @@ impl Projection {
     ) -> Result<Self, QueryError> {
         let mut projection = Self::default();
         for name in items(select, ',').filter(|name| *name != "*") {
-            projection.select.push(set.property(name)?);
+            let property = set.property(name)?;
+            // A repetition has no effect; without it, the work for a row is bounded.
+            if !projection.select.iter().any(|other| other.name == name) {
+                projection.select.push(property);
+            }
         }
         for item in items(expand, ',') {
             let depth = depth

@@ -7,7 +7,7 @@ pub(super) struct Function {
     pub(super) name: &'static str,
     pub(super) arguments: &'static [EdmType],
     pub(super) result: EdmType,
-    /// Not called with null: then the result is null.
+    /// Returns `None` for null, whose result is null.
     call: fn(&[Primitive]) -> Option<Primitive>,
 }
 

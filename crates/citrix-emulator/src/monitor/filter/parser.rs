@@ -7,7 +7,7 @@ use crate::monitor::primitive::Primitive;
 use crate::monitor::query_error::QueryError;
 
 /// Maximum length in bytes.
-pub(super) const MAX_LENGTH: usize = 8192;
+const MAX_LENGTH: usize = 8192;
 /// Maximum nesting of parentheses, functions and `not`.
 const MAX_DEPTH: usize = 20;
 
