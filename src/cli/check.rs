@@ -74,7 +74,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 fn outside_constraints(config: &Config, tls: &InterceptTls, up: &UpstreamTls) -> Option<String> {
     const MAX_NAMES: usize = 3;
     let dial_config = DialConfig::of(up.configs.clone(), &config.live.upstream);
-    // Nothing else can fail to register.
+    // It fails only if a metric is registered twice, which is a bug.
     let hosts = state::known_host_names(&config.live, &dial_config).ok()?;
     let mut outside = tls.leaves().not_permitted(hosts.iter());
     if outside.is_empty() {
