@@ -83,7 +83,7 @@ packages target=(arch() + "-unknown-linux-musl"): (pgo target)
 
 # Install the .deb in a Debian container and check the configuration that it contains (needs docker)
 packages-check:
-    docker run --rm --volume "$PWD/target/debian:/packages:ro" debian:stable-slim sh -ec 'apt-get update -q; apt-get install -qy --no-install-recommends /packages/*.deb; citrix-auth-proxy --version; CITRIX_CLIENT_SECRET=x citrix-auth-proxy check --config /etc/citrix-auth-proxy/config.toml; test -e /usr/lib/systemd/system/citrix-auth-proxy.service -a -e /usr/share/man/man1/citrix-auth-proxy.1.gz; apt-get remove -qy citrix-auth-proxy'
+    docker run --rm --volume "$PWD/target/debian:/packages:ro" debian:stable-slim sh -ec 'apt-get update -q; apt-get install -qy --no-install-recommends /packages/*.deb; citrix-auth-proxy --version; CITRIX_CLIENT_SECRET=x citrix-auth-proxy check --config /etc/citrix-auth-proxy/config.toml; test -e /usr/lib/systemd/system/citrix-auth-proxy.service -a -e /usr/share/man/man1/citrix-auth-proxy.1.gz; apt-get purge -qy citrix-auth-proxy; test ! -e /usr/bin/citrix-auth-proxy -a ! -e /etc/citrix-auth-proxy'
 
 # Build the container image (needs docker)
 image tag="citrix-auth-proxy":
