@@ -27,6 +27,8 @@ COPY crates crates
 COPY build.rs ./
 # `config show` reads the defaults in it.
 COPY config.toml.example ./
+# The admin listener serves them.
+COPY docs/runbooks.md docs/
 COPY src src
 # The commit in `--version` and the metric build_info: `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
 ARG COMMIT=unknown

@@ -6,7 +6,8 @@
 //! - `/readyz`: state of every customer's token.
 //! - `/metrics`: Prometheus text.
 //! - `/status.json`: state of the gateway; `/` shows it as a page.
-//! - `/transactions/{id}`: a recent exchange by any of its ids.
+//! - `/docs/runbooks.md`: the runbooks, to which alerts on the page link.
+//! - `/transactions/{id}`: a recent exchange by any of its ids; `/transactions`: a search.
 //! - `/fleet`: the replicas that share a store, and the holders of permits.
 //! - `/regions`: cached redirects to other regions.
 //! - `/log-level`: the log level; `PUT` changes it.
@@ -26,6 +27,7 @@ mod quit;
 mod readiness;
 mod refresh;
 mod regions;
+mod runbooks;
 mod secret;
 mod status;
 mod suggestion;
@@ -69,8 +71,8 @@ pub use suggestion::Suggestion;
 /// Pause after a failed `accept`: without file descriptors the next call would fail at once.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 
-const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, \
-                            /transactions/{id}, /fleet, /regions, /log-level, \
+const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, /docs/runbooks.md, \
+                            /transactions, /transactions/{id}, /fleet, /regions, /log-level, \
                             /callers, /callers/{name}/suggestion, POST /tokens/{customer}/refresh and POST /quitquitquit\n";
 /// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or
 /// changes its meaning.
@@ -228,6 +230,9 @@ impl Admin {
             Some(ReadOnly::Status) => status::respond(self),
             Some(ReadOnly::Suggestion(caller)) => suggestion::respond(self, caller),
             Some(ReadOnly::Transaction(id)) => transactions::respond(self, &id).await,
+            Some(ReadOnly::Transactions) => {
+                transactions::respond_to_search(self, request.uri().query().unwrap_or_default())
+            }
             Some(ReadOnly::File(file)) => file,
         }
     }
@@ -301,6 +306,7 @@ enum ReadOnly<'a> {
     Suggestion(&'a str),
     /// By one of its ids.
     Transaction(String),
+    Transactions,
     /// A file of the status page.
     File(FullResponse),
 }
@@ -312,6 +318,7 @@ impl<'a> ReadOnly<'a> {
             "/fleet" => Some(Self::Fleet),
             "/regions" => Some(Self::Regions),
             "/status.json" => Some(Self::Status),
+            "/transactions" => Some(Self::Transactions),
             _ => suggestion::caller_of(path)
                 .map(Self::Suggestion)
                 .or_else(|| transactions::id_of(path).map(Self::Transaction))

@@ -1,4 +1,4 @@
-//! The files of the status page, which requests only `/status.json` and `/transactions/{id}`.
+//! The files of the status page, which requests only JSON of this listener, and the runbooks.
 
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -7,12 +7,12 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
-use super::FullResponse;
+use super::{FullResponse, runbooks};
 
-/// Permits only this listener: no inline script or style, no frame, no form, no other host.
+/// Permits only this listener: no inline script or style, no frame, no other host.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                               connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
-                              form-action 'none'; frame-ancestors 'none'";
+                              form-action 'self'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -31,8 +31,15 @@ const FILES: [(&str, &str, &str); 7] = [
 
 /// Returns the response for a file of the page.
 pub(super) fn file(path: &str) -> Option<FullResponse> {
+    if path == "/docs/runbooks.md" {
+        return Some(response(HTML, runbooks::page().into()));
+    }
     let (_, content_type, text) = FILES.iter().find(|(known, ..)| *known == path)?;
-    let mut response = Response::new(Full::from(Bytes::from_static(text.as_bytes())));
+    Some(response(content_type, Bytes::from_static(text.as_bytes())))
+}
+
+fn response(content_type: &'static str, body: Bytes) -> FullResponse {
+    let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     let policy = HeaderValue::from_static(CONTENT_POLICY);
@@ -41,5 +48,5 @@ pub(super) fn file(path: &str) -> Option<FullResponse> {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     // Another version of the program has other files.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(response)
+    response
 }

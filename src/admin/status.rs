@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use super::callers::{CallerList, CallerView};
 use super::fleet::state_name;
 use super::times::Times;
-use super::transactions::ExchangeView;
+use super::transactions::{ExchangeView, views};
 use super::{Admin, FORMAT, FullResponse, json};
 use crate::config::InstanceId;
 use crate::fleet::State;
 use crate::observe::metrics::commit;
+use crate::observe::recent::Repeats;
 use crate::state::lifecycle::Phase;
 use crate::state::published::Published;
 use alerts::Alert;
@@ -42,6 +43,8 @@ struct StatusDocument<'a> {
     load: LoadView,
     failures: Vec<ExchangeView<'a>>,
     refusals: Vec<ExchangeView<'a>>,
+    repeated_failures: Vec<RepeatsView<'a>>,
+    repeated_refusals: Vec<RepeatsView<'a>>,
     retired: Vec<RetiredView>,
     certificates: Vec<CertificateView>,
     /// Absent without `[fleet]`.
@@ -82,14 +85,10 @@ pub(super) fn respond(admin: &Admin) -> FullResponse {
         callers: traffic.callers(&published, &times),
         queues: traffic.queues(),
         load: LoadView::now(admin, &published),
-        failures: failures
-            .iter()
-            .map(|record| ExchangeView::new(record, &times))
-            .collect(),
-        refusals: rejections
-            .iter()
-            .map(|record| ExchangeView::new(record, &times))
-            .collect(),
+        failures: views(&failures, &times),
+        refusals: views(&rejections, &times),
+        repeated_failures: repeats(&traffic.failures, &times),
+        repeated_refusals: repeats(&traffic.rejections, &times),
         retired: traffic::retired(admin, &published, &times),
         certificates: certificates(admin, &times),
         fleet: FleetView::new(admin, &published),
@@ -97,6 +96,25 @@ pub(super) fn respond(admin: &Admin) -> FullResponse {
     status.ready = phase == Phase::Running && status.tokens.iter().all(TokenView::is_usable);
     status.alerts = alerts::alerts(&status);
     json(StatusCode::OK, &status)
+}
+
+/// Failures or rejections of one kind.
+#[derive(Serialize)]
+struct RepeatsView<'a> {
+    count: u64,
+    first_at: Option<String>,
+    last: ExchangeView<'a>,
+}
+
+fn repeats<'a>(known: &'a [Repeats], times: &Times) -> Vec<RepeatsView<'a>> {
+    let newest = known.iter().take(MAX_EXCHANGES);
+    newest
+        .map(|one| RepeatsView {
+            count: one.count,
+            first_at: one.first.map(|first| times.precise(first)),
+            last: ExchangeView::new(&one.last, times),
+        })
+        .collect()
 }
 
 #[derive(Serialize)]

@@ -1,20 +1,24 @@
-//! `GET /transactions/{id}`: a recent exchange by any of its ids.
+//! `GET /transactions/{id}`: a recent exchange by any of its ids. `GET /transactions`: a search.
 
 use std::net::IpAddr;
 
-use citrix_wire::{percent, transaction_id};
+use citrix_wire::{form, percent, transaction_id};
 use fleet_protocol::Replica;
 use http::StatusCode;
 use serde::Serialize;
 
 use super::times::Times;
-use super::{Admin, FORMAT, FullResponse, json};
+use super::{Admin, FORMAT, FullResponse, json, text};
 use crate::error::Reason;
 use crate::fleet::members;
-use crate::observe::recent::{BoundedText, Record};
+use crate::observe::recent::{BoundedText, Record, Search, StatusSearch};
 
-/// Maximum number of exchanges in a response. Several can share an id that a caller chose.
+/// Maximum number of exchanges with one id. Several can share an id that a caller chose.
 const MAX_EXCHANGES: usize = 20;
+/// Maximum number of exchanges in the response to a search.
+const MAX_FOUND: usize = 50;
+/// Parameters of a search.
+const PARAMETERS: &str = "id, caller, customer, route, status, path";
 
 /// Returns the percent-decoded id of the path.
 pub(super) fn id_of(path: &str) -> Option<String> {
@@ -25,7 +29,11 @@ pub(super) fn id_of(path: &str) -> Option<String> {
 pub(super) async fn respond(admin: &Admin, id: &str) -> FullResponse {
     let recent = &admin.shared.metrics.recent;
     let times = Times::now(&admin.shared);
-    let records = recent.find(id, MAX_EXCHANGES);
+    let search = Search {
+        id: Some(id.to_owned()),
+        ..Search::default()
+    };
+    let records = recent.find(&search, MAX_EXCHANGES);
     let owner = if records.is_empty() {
         owner(admin, id).await
     } else {
@@ -34,10 +42,7 @@ pub(super) async fn respond(admin: &Admin, id: &str) -> FullResponse {
     let result = LookupResult {
         format: FORMAT,
         id,
-        exchanges: records
-            .iter()
-            .map(|record| ExchangeView::new(record, &times))
-            .collect(),
+        exchanges: views(&records, &times),
         detail: records.is_empty().then(|| not_found(admin, &times)),
         owner,
     };
@@ -49,6 +54,52 @@ pub(super) async fn respond(admin: &Admin, id: &str) -> FullResponse {
         },
         &result,
     )
+}
+
+/// Responds to a search. Empty parameters, which forms send, are ignored.
+pub(super) fn respond_to_search(admin: &Admin, query: &str) -> FullResponse {
+    let search = match parse(query) {
+        Ok(search) => search,
+        Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
+    };
+    let recent = &admin.shared.metrics.recent;
+    let times = Times::now(&admin.shared);
+    let mut records = recent.find(&search, MAX_FOUND + 1);
+    let more = records.len() > MAX_FOUND;
+    records.truncate(MAX_FOUND);
+    let (searched, since) = recent.coverage();
+    let result = SearchResult {
+        format: FORMAT,
+        now: times.precise(times.instant),
+        exchanges: views(&records, &times),
+        more,
+        searched,
+        since: since.map(|since| times.precise(since)),
+    };
+    json(StatusCode::OK, &result)
+}
+
+fn parse(query: &str) -> Result<Search, String> {
+    let mut search = Search::default();
+    for (name, value) in form::pairs(query) {
+        if value.is_empty() {
+            continue;
+        }
+        match name.as_ref() {
+            "id" => search.id = Some(value.into_owned()),
+            "caller" => search.caller = Some(value.into_owned()),
+            "customer" => search.customer = Some(value.into_owned()),
+            "route" => search.route = Some(value.into_owned()),
+            "path" => search.path = Some(value.into_owned()),
+            "status" => {
+                let status = StatusSearch::parse(&value);
+                let problem = || "invalid status; expected, for example, 502 or 5xx\n".to_owned();
+                search.status = Some(status.ok_or_else(problem)?);
+            }
+            _ => return Err(format!("unknown parameter; available: {PARAMETERS}\n")),
+        }
+    }
+    Ok(search)
 }
 
 fn not_found(admin: &Admin, times: &Times) -> String {
@@ -81,6 +132,19 @@ struct LookupResult<'a> {
     detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Owner>,
+}
+
+#[derive(Serialize)]
+struct SearchResult<'a> {
+    format: u32,
+    now: String,
+    exchanges: Vec<ExchangeView<'a>>,
+    /// Older ones match too.
+    more: bool,
+    /// Number of recorded exchanges. Failures and rejections before `since` were searched as well.
+    searched: usize,
+    /// Time since which the record is complete; `None` if no exchange has ended yet.
+    since: Option<String>,
 }
 
 /// Another replica, which generated an id.
@@ -138,10 +202,18 @@ pub(super) struct ExchangeView<'a> {
     ours_ms: f64,
 }
 
+/// Returns the views of records, in their order.
+pub(super) fn views<'a>(records: &'a [Record], times: &Times) -> Vec<ExchangeView<'a>> {
+    records
+        .iter()
+        .map(|record| ExchangeView::new(record, times))
+        .collect()
+}
+
 impl<'a> ExchangeView<'a> {
     pub(super) fn new(record: &'a Record, times: &Times) -> Self {
         let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
-        let text = |text: &'a str| (!text.is_empty()).then_some(text);
+        let present = |text: &'a str| (!text.is_empty()).then_some(text);
         let [
             citrix_transaction_id,
             x_cws_transaction_id,
@@ -163,8 +235,8 @@ impl<'a> ExchangeView<'a> {
             retired: record.retired,
             status: record.status,
             reason: record.reason.map(Reason::as_str),
-            detail: text(&record.detail),
-            cause: text(&record.cause),
+            detail: present(&record.detail),
+            cause: present(&record.cause),
             end: record.end.as_str(),
             attempts: record.attempts,
             total_ms: milliseconds(record.total),
@@ -178,6 +250,33 @@ impl<'a> ExchangeView<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn query_of_a_search_is_a_form() {
+        let search = parse("caller=a%2Fb+c&customer=&status=5XX&path=/x&id=&route=none").unwrap();
+        assert_eq!(
+            (search.caller.as_deref(), search.customer, search.id),
+            (Some("a/b c"), None, None)
+        );
+        assert_eq!(search.status, Some(StatusSearch::Class(5)));
+        assert_eq!(
+            (search.path.as_deref(), search.route.as_deref()),
+            (Some("/x"), Some("none"))
+        );
+        assert!(parse("").is_ok());
+        for (query, problem) in [
+            (
+                "status=abc",
+                "invalid status; expected, for example, 502 or 5xx\n",
+            ),
+            (
+                "from=1",
+                "unknown parameter; available: id, caller, customer, route, status, path\n",
+            ),
+        ] {
+            assert_eq!(parse(query).unwrap_err(), problem, "{query}");
+        }
+    }
 
     #[test]
     fn path_names_one_id() {

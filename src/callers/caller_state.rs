@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::callers::observations::Observations;
 use crate::config::{Caller, Mode};
 use crate::limit::caller::CallerLimits;
-use crate::limit::owner::{Owner, OwnerKey};
+use crate::limit::owner::{Owner, OwnerKey, ResourceKind};
 use crate::system::digest::Sha256;
 
 /// Digits of a hash that tell two secrets apart.
@@ -83,6 +83,13 @@ impl CallerState {
         if let Some(secret) = self.secrets.get(index) {
             secret.record(now);
         }
+    }
+
+    /// Returns the number of the caller's requests in progress, those in queues included.
+    pub fn in_progress(&self) -> usize {
+        let held = |kind| self.owner.held(kind).load(Relaxed);
+        let permits = self.limits.concurrent();
+        permits.unwrap_or_else(|| held(ResourceKind::InFlight) + held(ResourceKind::Queued))
     }
 
     /// Returns the secrets in the order of the configuration.

@@ -44,6 +44,11 @@ impl CallerLimits {
         }
     }
 
+    /// Returns the number of permits of `max_concurrent` in use; `None` without that limit.
+    pub fn concurrent(&self) -> Option<usize> {
+        self.max_concurrent.map(|_| self.permits.in_use())
+    }
+
     /// Creates new limits of the same caller. Its requests in flight count; an unchanged rate keeps
     /// its limiter.
     #[must_use]

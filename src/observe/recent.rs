@@ -6,7 +6,9 @@
 //! allocates nothing for them. Failures and rejections have separate slots, so that neither
 //! successes nor a port scan evict failures.
 
+mod repeats;
 mod ring;
+mod search;
 mod text;
 mod usage;
 
@@ -20,9 +22,12 @@ use tokio::time::Instant;
 
 use crate::error::Reason;
 use crate::observe::summary::{Disposition, End, ExchangeSummary};
+use repeats::{add_repeats, count_repeat};
 use ring::Ring;
 use usage::{count_reason, count_retired};
 
+pub use repeats::Repeats;
+pub use search::{Search, StatusSearch};
 pub use text::BoundedText;
 pub use usage::{CallerActivity, RetiredUse, RouteReasons};
 
@@ -81,8 +86,7 @@ impl Record {
         self.path.set(request.path.as_bytes());
         self.route.set(summary.route.as_bytes());
         self.caller.set(request.caller.as_bytes());
-        self.customer
-            .set(summary.customer.map_or(&[], HeaderValue::as_bytes));
+        self.customer.set(summary.customer_bytes());
         self.address = request.peer.map(|peer| peer.ip());
         self.retired = summary.retired;
         self.status = summary.status.as_u16();
@@ -119,6 +123,8 @@ struct Records {
     all: Ring,
     failed: Ring,
     rejected: Ring,
+    failures: Vec<Repeats>,
+    rejections: Vec<Repeats>,
     reasons: Vec<RouteReasons>,
     retired: Vec<RetiredUse>,
 }
@@ -133,6 +139,8 @@ impl WorkerRecent {
                 all: Ring::new(share(MAX_EXCHANGES)),
                 failed: Ring::new(share(MAX_FAILURES)),
                 rejected: Ring::new(share(MAX_FAILURES)),
+                failures: Vec::new(),
+                rejections: Vec::new(),
                 reasons: Vec::new(),
                 retired: Vec::new(),
             }),
@@ -147,12 +155,20 @@ impl WorkerRecent {
             let since_start = summary.began.saturating_duration_since(self.start) + summary.total;
             caller.record(since_start, disposition == Disposition::Rejected);
         }
-        let mut records = self.records();
+        let records = &mut *self.records();
         records.all.slot().set(summary);
         match disposition {
             Disposition::Ok => {}
-            Disposition::Rejected => records.rejected.slot().set(summary),
-            Disposition::Failed => records.failed.slot().set(summary),
+            Disposition::Rejected => {
+                let record = records.rejected.slot();
+                record.set(summary);
+                count_repeat(&mut records.rejections, record, summary);
+            }
+            Disposition::Failed => {
+                let record = records.failed.slot();
+                record.set(summary);
+                count_repeat(&mut records.failures, record, summary);
+            }
         }
         if let Some(reason) = summary.reason {
             count_reason(&mut records.reasons, summary.route, reason);
@@ -214,24 +230,21 @@ impl Recent {
         Arc::clone(&self.workers[index % self.workers.len()])
     }
 
-    /// Returns up to `limit` exchanges with this id, newest first. Several can share an id that a
-    /// caller chose.
-    pub(crate) fn find(&self, id: &str, limit: usize) -> Vec<Record> {
+    /// Returns up to `limit` exchanges that meet the conditions, newest first.
+    pub(crate) fn find(&self, search: &Search, limit: usize) -> Vec<Record> {
         let mut found: Vec<Record> = Vec::new();
         for worker in &self.workers {
             let records = worker.records();
-            let rings = [&records.all, &records.failed, &records.rejected];
-            for record in rings
-                .into_iter()
-                .flat_map(Ring::newest_first)
-                .filter(|one| one.has_id(id.as_bytes()))
-            {
-                // A failure or rejection is in two rings.
-                if found
-                    .iter()
-                    .all(|known| known.request_id.as_bytes() != record.request_id.as_bytes())
-                {
-                    found.push(record.clone());
+            for ring in [&records.all, &records.failed, &records.rejected] {
+                let matching = ring.newest_first().filter(|one| search.matches(one));
+                for record in matching.take(limit) {
+                    // A failure or rejection is in two rings.
+                    if found
+                        .iter()
+                        .all(|known| known.request_id.as_bytes() != record.request_id.as_bytes())
+                    {
+                        found.push(record.clone());
+                    }
                 }
             }
         }
@@ -263,6 +276,27 @@ impl Recent {
     /// Returns up to `limit` requests that were rejected for a fault of the caller, newest first.
     pub(crate) fn rejections(&self, limit: usize) -> Vec<Record> {
         self.newest_of(limit, |records| &records.rejected)
+    }
+
+    /// Returns the kinds of failures with their repeats, the most recent first.
+    pub(crate) fn repeated_failures(&self) -> Vec<Repeats> {
+        self.repeats(|records| &records.failures)
+    }
+
+    /// Returns the kinds of rejections with their repeats, the most recent first.
+    pub(crate) fn repeated_rejections(&self) -> Vec<Repeats> {
+        self.repeats(|records| &records.rejections)
+    }
+
+    fn repeats(&self, of: impl Fn(&Records) -> &Vec<Repeats>) -> Vec<Repeats> {
+        let mut sum = Vec::new();
+        for worker in &self.workers {
+            of(&worker.records())
+                .iter()
+                .for_each(|one| add_repeats(&mut sum, one));
+        }
+        sum.sort_by_key(|one| std::cmp::Reverse(one.last.began));
+        sum
     }
 
     fn newest_of(&self, limit: usize, ring: impl Fn(&Records) -> &Ring) -> Vec<Record> {

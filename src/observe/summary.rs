@@ -148,6 +148,11 @@ impl ExchangeSummary<'_> {
         }
     }
 
+    /// Returns the customer id; empty if it is not known.
+    pub(crate) fn customer_bytes(&self) -> &[u8] {
+        self.customer.map_or(&[], HeaderValue::as_bytes)
+    }
+
     /// Returns the time of the end.
     pub fn ended(&self) -> Instant {
         self.began + self.total

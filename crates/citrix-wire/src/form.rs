@@ -1,5 +1,7 @@
 //! `application/x-www-form-urlencoded` text, for forms and queries.
 
+use std::borrow::Cow;
+
 use crate::hex;
 
 /// Appends `text`, encoded as the URL standard prescribes ("application/x-www-form-urlencoded
@@ -16,4 +18,9 @@ pub fn encode(text: &str, body: &mut Vec<u8>) {
             }
         }
     }
+}
+
+/// Returns the decoded names and values of a query, in their order.
+pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(query.as_bytes())
 }

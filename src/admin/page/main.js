@@ -1,7 +1,7 @@
 // The status page: polls /status.json every two seconds and renders it.
 
 import { clock, duration, el, show } from "./dom.js";
-import { exchangeList, find } from "./exchanges.js";
+import { find, repeatList } from "./exchanges.js";
 import { Poll } from "./poll.js";
 import * as sections from "./sections.js";
 
@@ -23,9 +23,9 @@ function render(status) {
   show(byId("alerts"), ...sections.alerts(status));
   show(byId("tokens"), ...sections.tokens(status, expanded.has("tokens")));
   show(byId("routes"), ...sections.routes(status));
-  const failures = exchangeList(status.failures, status.now, expanded.has("failures"), "failures", 5, "No recent failures.");
+  const failures = repeatList(status.repeated_failures, status.now, expanded.has("failures"), "failures", 5, "No recent failures.");
   show(byId("failures"), ...failures);
-  const refusals = exchangeList(status.refusals, status.now, expanded.has("refusals"), "refusals", 3, "No recent rejections.");
+  const refusals = repeatList(status.repeated_refusals, status.now, expanded.has("refusals"), "refusals", 3, "No recent rejections.");
   show(byId("refusals"), ...refusals);
   show(byId("load"), ...sections.load(status));
   show(byId("callers"), ...sections.callers(status));
@@ -81,11 +81,15 @@ byId("pause").addEventListener("click", () => {
   poll.pause(paused);
 });
 
-async function lookUp(id) {
+/** Searches for what the form asks for, and names it in the address of the page. */
+async function search() {
+  const fields = [...new FormData(byId("find"))].map(([name, value]) => [name, value.trim()]);
+  const wanted = new URLSearchParams(fields.filter(([, value]) => value !== ""));
+  history.replaceState(null, "", `#${wanted}`);
   const found = byId("found");
   found.hidden = false;
   try {
-    show(found, ...await find(id));
+    show(found, ...await find(wanted));
   } catch (error) {
     show(found, el("p", { class: "card bad" }, `Lookup failed: ${error.message}`));
   }
@@ -94,8 +98,7 @@ async function lookUp(id) {
 
 byId("find").addEventListener("submit", (event) => {
   event.preventDefault();
-  const id = byId("id").value.trim();
-  if (id) lookUp(id);
+  search();
 });
 
 // One listener for all buttons, since lists are replaced.
@@ -123,10 +126,15 @@ async function copy(button) {
   }
 }
 
-// `/#id=…` looks up the id, so that alerts and tickets can link to it.
-const wanted = new URLSearchParams(location.hash.slice(1)).get("id");
-if (wanted) {
-  byId("id").value = wanted;
-  lookUp(wanted);
+/** `/#id=…` looks up the id, so that alerts and tickets can link to it; likewise the other fields of the form. */
+function followHash() {
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  const fields = [...byId("find").querySelectorAll("input")];
+  if (!fields.some((field) => wanted.get(field.name))) return;
+  for (const field of fields) field.value = wanted.get(field.name) ?? "";
+  search();
 }
+
+addEventListener("hashchange", followHash);
+followHash();
 poll.now();

@@ -43,7 +43,8 @@ export function headline(status) {
 export function alerts(status) {
   const word = { critical: "Critical:", warning: "Warning:", notice: "Notice:" };
   return status.alerts.map((alert) =>
-    el("li", { class: alert.level, "data-key": alert.kind + alert.text.slice(0, 20) }, el("b", {}, word[alert.level]), alert.text));
+    el("li", { class: alert.level, "data-key": alert.kind + alert.text.slice(0, 20) }, el("b", {}, word[alert.level]), alert.text,
+      alert.runbook && el("a", { href: `/${alert.runbook}` }, "Runbook", el("span", { class: "visually-hidden" }, ` for ${alert.kind.replaceAll("_", " ")}`))));
 }
 
 /** Returns a bar for `share`, with an optional mark; both are fractions. */
@@ -169,6 +170,21 @@ function secretsOf(caller, now) {
   return uses.length > 1 ? uses.join(", ") : "–";
 }
 
+/** The requests in progress, and their limit if there is one. */
+function inFlight(caller) {
+  if (caller.in_flight === null) return "–";
+  if (caller.max_concurrent === null) return count(caller.in_flight);
+  const isFull = caller.in_flight >= caller.max_concurrent;
+  return el("span", { class: isFull && "warn" }, `${count(caller.in_flight)} of ${count(caller.max_concurrent)}`);
+}
+
+function lastError(caller, now) {
+  const error = caller.last_error;
+  if (!error) return "–";
+  const label = [error.status, error.reason].filter(Boolean).join(" ");
+  return [el("a", { href: `#id=${encodeURIComponent(error.request_id)}` }, label), ", ", moment(error.at, now)];
+}
+
 export function callers(status) {
   if (status.callers.length === 0) return [el("p", { class: "quiet" }, "No requests yet.")];
   const names = { anonymous: "anonymous (no callers configured)", none: "unknown" };
@@ -179,8 +195,11 @@ export function callers(status) {
   return [table("Callers", [
     { title: "Caller", head: true, of: (caller) => caller.configured ? caller.name : names[caller.name] ?? caller.name },
     { title: "Last seen", of: (caller) => moment(caller.last_seen_at, status.now) ?? "never" },
+    { title: "Last minute", number: true, of: (caller) => rate(caller.rate_1m) },
+    { title: "In flight", number: true, of: inFlight },
     { title: "Requests", number: true, of: (caller) => count(caller.requests) },
     { title: "Rejected", number: true, of: (caller) => caller.refused === 0 ? "0" : el("span", { class: "warn" }, count(caller.refused)) },
+    { title: "Last error", of: (caller) => lastError(caller, status.now) },
     ...(isRotating ? [{ title: "Last use of each secret", of: (caller) => secretsOf(caller, status.now) }] : []),
     ...(isObserved ? [{ title: "Observed: would be rejected", number: true, of: wouldDeny }] : []),
   ], status.callers, (caller) => caller.name)];

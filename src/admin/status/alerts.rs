@@ -33,12 +33,45 @@ pub(super) struct Alert {
     level: AlertLevel,
     kind: &'static str,
     text: String,
+    /// Section of the runbooks, relative to this listener and to the repository.
+    runbook: Option<&'static str>,
+}
+
+/// Returns the section of the runbooks about a kind of alert.
+fn runbook(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "token_unusable" => "docs/runbooks.md#citrixtokengone",
+        "customer_rejected" | "customer_mismatch" => "docs/runbooks.md#citrixcustomerrejected",
+        "token_runway_short" => "docs/runbooks.md#citrixtokenrunwayshort",
+        "login_failing" | "login_late" => "docs/runbooks.md#citrixtokenrefreshfailing",
+        "secret_rejected" | "secret_unreadable" | "secret_next_in_use" => {
+            "docs/runbooks.md#citrixsecretrejected"
+        }
+        "clock_skew" => "docs/runbooks.md#citrixclockskew",
+        "server_errors" => "docs/runbooks.md#citrixgatewayerrorsmany",
+        "limit_near" => "docs/runbooks.md#citrixgatewayoverloaded",
+        "certificate_expiring" | "certificate_expired" => {
+            "docs/runbooks.md#citrixgatewaycertificateexpiring"
+        }
+        "fleet_away" => "docs/runbooks.md#citrixfleetstoreaway",
+        "fleet_keys_differ" => "docs/runbooks.md#citrixfleetkeysdiffer",
+        "log_lines_lost" => "docs/runbooks.md#citrixgatewayloglineslost",
+        // Expected: a shutdown, and retired addresses, which docs/services.md lists.
+        _ => return None,
+    })
 }
 
 /// Returns the alerts, the worst first.
 pub(super) fn alerts(status: &StatusDocument<'_>) -> Vec<Alert> {
     let mut alerts = Vec::new();
-    let mut add = |level, kind, text| alerts.push(Alert { level, kind, text });
+    let mut add = |level, kind, text| {
+        alerts.push(Alert {
+            level,
+            kind,
+            text,
+            runbook: runbook(kind),
+        });
+    };
     if status.program.phase != "running" {
         let text = format!("The gateway is shutting down ({}).", status.program.phase);
         add(AlertLevel::Warning, "draining", text);
@@ -170,6 +203,31 @@ mod tests {
         let mut added = None;
         check(&mut |level, kind, _| added = Some((level, kind)));
         added
+    }
+
+    #[test]
+    fn runbook_of_each_kind_exists() {
+        let (page, runbooks) = (
+            include_str!("../../../docs/admin.md"),
+            include_str!("../../../docs/runbooks.md").to_lowercase(),
+        );
+        let (_, table) = page.split_once("| `kind` | level | condition |").unwrap();
+        let rows = table
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with('|'));
+        let kinds: Vec<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        assert!(kinds.len() > 15, "{kinds:?}");
+        let mut without = Vec::new();
+        for kind in kinds {
+            let Some(link) = runbook(kind) else {
+                without.push(kind);
+                continue;
+            };
+            let anchor = link.strip_prefix("docs/runbooks.md#").unwrap();
+            assert!(runbooks.contains(&format!("\n## {anchor}\n")), "{link}");
+        }
+        assert_eq!(without, ["draining", "retired_addresses"]);
     }
 
     #[test]

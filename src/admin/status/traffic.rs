@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::admin::callers::{CallerView, SecretView};
+use crate::admin::callers::{CallerView, ErrorView, SecretView};
 use crate::admin::history::MAX_AGE;
 use crate::admin::times::Times;
 use crate::callers::caller_state::CallerState;
 use crate::config::Mode;
 use crate::observe::metrics::{ANONYMOUS, Distribution, NONE, RouteTotals, Totals};
-use crate::observe::recent::{CallerTotals, RouteReasons};
+use crate::observe::recent::{CallerTotals, Repeats, RouteReasons};
 use crate::state::published::Published;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -26,6 +27,10 @@ pub(super) struct Traffic {
     five_minutes_ago: (Duration, Arc<Totals>),
     reasons: Vec<RouteReasons>,
     callers: BTreeMap<String, CallerTotals>,
+    /// The most recent first.
+    pub(super) failures: Vec<Repeats>,
+    /// The most recent first.
+    pub(super) rejections: Vec<Repeats>,
 }
 
 /// One route. Counts are since the start.
@@ -98,6 +103,8 @@ impl Traffic {
             five_minutes_ago: admin.history.before(times.instant, MAX_AGE),
             reasons: metrics.recent.reasons(),
             callers: metrics.recent.callers(),
+            failures: metrics.recent.repeated_failures(),
+            rejections: metrics.recent.repeated_rejections(),
         }
     }
 
@@ -114,8 +121,8 @@ impl Traffic {
                     .iter()
                     .any(|route| !route.built_in && route.name() == name),
                 requests: now.requests(),
-                rate_1m: rate(name, now, &self.minute_ago),
-                rate_5m: rate(name, now, &self.five_minutes_ago),
+                rate_1m: rate(now.requests(), &self.minute_ago, requests_of(name)),
+                rate_5m: rate(now.requests(), &self.five_minutes_ago, requests_of(name)),
                 codes: &now.codes,
                 reasons: self.reasons_of(name),
                 last_5m: self.recent(name, now),
@@ -164,28 +171,52 @@ impl Traffic {
             secrets.collect()
         };
         let configured = published.callers.iter().map(|caller| {
-            let (config, secrets) = (&caller.config, secrets(&caller.state));
-            (config.name.as_str(), Some(mode(config.mode)), secrets)
+            let (config, state) = (&caller.config, &caller.state);
+            CallerView {
+                configured: true,
+                mode: Some(mode(config.mode).to_owned()),
+                secrets: secrets(state),
+                in_flight: Some(state.in_progress()),
+                max_concurrent: config.max_concurrent.map(NonZeroUsize::get),
+                max_per_second: config.max_per_second.map(NonZeroU32::get),
+                ..self.caller(&config.name, times)
+            }
         });
-        let unnamed = [ANONYMOUS, NONE].map(|name| (name, None, Vec::new()));
-        let count =
-            |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or_default();
-        let activity = |name: &str| self.callers.get(name).copied().unwrap_or_default();
-        let callers = configured
-            .chain(unnamed)
-            .map(|(name, mode, secrets)| CallerView {
-                name: name.to_owned(),
-                configured: mode.is_some(),
-                requests: count(&self.now.callers, name),
-                refused: activity(name).rejected,
-                mode: mode.map(str::to_owned),
-                would_deny: count(&self.now.would_deny, name),
-                last_seen_at: activity(name).last.map(|last| times.seconds(last)),
-                secrets,
-            });
-        callers
-            .filter(|caller| caller.configured || caller.requests > 0)
+        let unnamed = [ANONYMOUS, NONE].map(|name| self.caller(name, times));
+        configured
+            .chain(unnamed.into_iter().filter(|caller| caller.requests > 0))
             .collect()
+    }
+
+    /// Returns what is counted for any caller.
+    fn caller(&self, name: &str, times: &Times) -> CallerView {
+        let count = |counts: &BTreeMap<String, u64>| counts.get(name).copied().unwrap_or_default();
+        let activity = self.callers.get(name).copied().unwrap_or_default();
+        let requests = count(&self.now.callers);
+        let rate = |then| rate(requests, then, |totals| count(&totals.callers));
+        CallerView {
+            name: name.to_owned(),
+            requests,
+            rate_1m: rate(&self.minute_ago),
+            rate_5m: rate(&self.five_minutes_ago),
+            refused: activity.rejected,
+            would_deny: count(&self.now.would_deny),
+            last_seen_at: activity.last.map(|last| times.seconds(last)),
+            last_error: self.last_error(name, times),
+            ..CallerView::default()
+        }
+    }
+
+    fn last_error(&self, caller: &str, times: &Times) -> Option<ErrorView> {
+        let errors = self.failures.iter().chain(&self.rejections);
+        let of_caller = errors.filter(|one| one.last.caller.is(caller.as_bytes()));
+        let last = of_caller.map(|one| &one.last);
+        last.max_by_key(|last| last.began).map(|last| ErrorView {
+            at: last.began.map(|began| times.precise(began)),
+            status: last.status,
+            reason: last.reason.map(|reason| reason.as_str().to_owned()),
+            request_id: last.request_id.as_str().into_owned(),
+        })
     }
 
     /// Returns the queues that were used.
@@ -213,10 +244,14 @@ impl Traffic {
     }
 }
 
-/// Returns requests per second, rounded to a thousandth.
-fn rate(route: &str, now: &RouteTotals, (since, then): &(Duration, Arc<Totals>)) -> f64 {
-    let before = then.routes.get(route).map_or(0, RouteTotals::requests);
-    let new = u32::try_from(now.requests().saturating_sub(before)).unwrap_or(u32::MAX);
+/// Returns the count of a route's requests.
+fn requests_of(route: &str) -> impl Fn(&Totals) -> u64 {
+    move |totals| totals.routes.get(route).map_or(0, RouteTotals::requests)
+}
+
+/// Returns requests per second, rounded to a thousandth. `of` returns their count.
+fn rate(now: u64, (since, then): &(Duration, Arc<Totals>), of: impl Fn(&Totals) -> u64) -> f64 {
+    let new = u32::try_from(now.saturating_sub(of(then))).unwrap_or(u32::MAX);
     let seconds = since.as_secs_f64().max(1.0);
     (f64::from(new) / seconds * 1000.0).round() / 1000.0
 }

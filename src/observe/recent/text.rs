@@ -23,6 +23,16 @@ impl<const N: usize> BoundedText<N> {
         &self.bytes[..usize::from(self.length).min(N)]
     }
 
+    /// Returns `true` if [`BoundedText::set`] would store the same for `text`.
+    pub(crate) fn is(&self, text: &[u8]) -> bool {
+        self.as_bytes() == &text[..text.len().min(N)]
+    }
+
+    /// Returns `true` if the text, before it was truncated, may begin with `start`.
+    pub(crate) fn starts_with(&self, start: &[u8]) -> bool {
+        self.as_bytes().starts_with(&start[..start.len().min(N)])
+    }
+
     /// Returns the text; invalid UTF-8 is replaced.
     pub(crate) fn as_str(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.as_bytes())
@@ -39,6 +49,12 @@ impl<const N: usize> Default for BoundedText<N> {
             length: 0,
             bytes: [0; N],
         }
+    }
+}
+
+impl<const N: usize> PartialEq for BoundedText<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
     }
 }
 

@@ -4,7 +4,7 @@ use super::wait_until_ready;
 use crate::harness::{Gateway, OK, Upstream, get};
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 #[tokio::test]
 async fn status_page_loads_only_own_files_under_a_strict_csp() {
@@ -59,6 +59,22 @@ async fn status_page_loads_only_own_files_under_a_strict_csp() {
         loaded.push(path);
     }
     assert!(loaded.len() > 6, "{loaded:?}");
+}
+
+#[tokio::test]
+async fn runbooks_are_a_page_under_the_same_policy() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let page = gateway.admin(get("/docs/runbooks.md")).await;
+    assert_eq!(
+        (page.status(), page.field("content-type").as_deref()),
+        (200, Some("text/html; charset=utf-8"))
+    );
+    assert_eq!(
+        page.field("content-security-policy").as_deref(),
+        Some(POLICY)
+    );
+    assert!(page.text().contains("<h2 id=\"citrixtokengone\">"));
 }
 
 /// Returns the paths of the scripts and styles that a page or module loads.

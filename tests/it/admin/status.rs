@@ -89,6 +89,8 @@ async fn every_status_field_is_documented() {
         "callers",
         "failures",
         "refusals",
+        "repeated_failures",
+        "repeated_refusals",
         "retired",
         "alerts",
     ] {
@@ -278,6 +280,84 @@ async fn failures_and_rejections_are_listed_separately_with_details() {
         callers,
         [(&json!("splunk"), &json!(0)), (&json!("none"), &json!(1))]
     );
+}
+
+#[tokio::test]
+async fn repeated_failures_are_one_entry_that_others_do_not_evict() {
+    let upstream = Upstream::refusing();
+    let gateway = Gateway::in_front_of(&upstream).with(CALLER).start().await;
+    wait_until_ready(&gateway).await;
+    let known = format!("X-Api-Key: {SECRET}\r\n");
+    let relevant = gateway.raw(get_with("/monitorodata/x", &known)).await;
+    for number in 0..60 {
+        gateway
+            .raw(get_with(&format!("/cvad/manage/{number}"), &known))
+            .await;
+    }
+    let status = status(&gateway).await;
+    let kinds = status["repeated_failures"].as_array().unwrap();
+    let of = |kind: &Value| (kind["count"].clone(), kind["last"]["route"].clone());
+    assert_eq!(
+        kinds.iter().map(of).collect::<Vec<_>>(),
+        [
+            (json!(60), json!("/cvad/manage")),
+            (json!(1), json!("/monitorodata"))
+        ]
+    );
+    assert_eq!(kinds[0]["last"]["path"], json!("/cvad/manage/59"));
+    assert!(kinds[0]["first_at"].as_str() < kinds[0]["last"]["at"].as_str());
+    let id = json!(relevant.field("x-proxy-request-id").unwrap());
+    assert_eq!(kinds[1]["last"]["request_id"], id);
+    assert!(
+        status["failures"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|failure| failure["request_id"] != id)
+    );
+    assert_eq!(status["repeated_refusals"], json!([]));
+}
+
+#[tokio::test]
+async fn caller_has_its_rate_limits_and_last_error() {
+    let upstream = Upstream::manual().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&format!("{CALLER}\nmax_concurrent = 2\nmax_per_second = 9"))
+        .start()
+        .await;
+    wait_until_ready(&gateway).await;
+    let known = format!("X-Api-Key: {SECRET}\r\n");
+    let mut waiting = gateway.connect().await;
+    waiting.write(get_with("/cvad/manage/me", &known)).await;
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    let caller = status(&gateway).await["callers"][0].clone();
+    let part = |name: &str| caller[name].clone();
+    assert_eq!(
+        [
+            "in_flight",
+            "max_concurrent",
+            "max_per_second",
+            "last_error"
+        ]
+        .map(part),
+        [json!(1), json!(2), json!(9), Value::Null]
+    );
+    wire.write("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    let failed = waiting.response().await;
+    assert_eq!(failed.status(), 500);
+    let caller = status(&gateway).await["callers"][0].clone();
+    let error = &caller["last_error"];
+    assert_eq!(
+        (&caller["in_flight"], &error["status"], &error["reason"]),
+        (&json!(0), &json!(500), &Value::Null)
+    );
+    assert_eq!(
+        error["request_id"],
+        json!(failed.field("x-proxy-request-id").unwrap())
+    );
+    assert!(caller["rate_1m"].as_f64().unwrap() > 0.0, "{caller}");
 }
 
 #[tokio::test]

@@ -100,6 +100,56 @@ async fn shared_id_finds_all_exchanges_newest_first() {
 }
 
 #[tokio::test]
+async fn exchanges_are_found_by_status_route_and_path() {
+    let (gateway, _upstream) = gateway().await;
+    for path in ["/cvad/manage/a", "/cvad/manage/b", "/monitorodata/a"] {
+        gateway.raw(get(path)).await;
+    }
+    gateway
+        .raw(get_with("/cvad/manage/a", "Citrix-CustomerId: other\r\n"))
+        .await;
+    for (query, paths) in [
+        ("status=4xx", &["/cvad/manage/a"][..]),
+        ("status=200&route=/monitorodata&id=", &["/monitorodata/a"]),
+        ("path=%2Fcvad%2Fmanage%2Fa&status=2xx", &["/cvad/manage/a"]),
+        (
+            "customer=acme&route=/cvad/manage&caller=anonymous",
+            &["/cvad/manage/b", "/cvad/manage/a"],
+        ),
+        ("caller=splunk", &[]),
+        ("id=citrix-1&path=/m", &["/monitorodata/a"]),
+    ] {
+        let response = gateway.admin(get(&format!("/transactions?{query}"))).await;
+        let found: Value = serde_json::from_str(&response.text()).unwrap();
+        let exchanges = found["exchanges"].as_array().unwrap();
+        let of: Vec<_> = exchanges.iter().map(|one| one["path"].clone()).collect();
+        assert_eq!(
+            (response.status(), of.as_slice()),
+            (
+                200,
+                &paths.iter().map(|path| json!(path)).collect::<Vec<_>>()[..]
+            ),
+            "{query}"
+        );
+        assert_eq!(
+            (&found["more"], &found["searched"]),
+            (&json!(false), &json!(4))
+        );
+    }
+    for _ in 0..50 {
+        gateway.raw(get("/")).await;
+    }
+    let found: Value =
+        serde_json::from_str(&gateway.admin(get("/transactions")).await.text()).unwrap();
+    assert_eq!(
+        (found["exchanges"].as_array().unwrap().len(), &found["more"]),
+        (50, &json!(true))
+    );
+    let invalid = gateway.admin(get("/transactions?status=five")).await;
+    assert_eq!(invalid.status(), 400);
+}
+
+#[tokio::test]
 async fn unknown_id_returns_404_with_the_oldest_recorded_time() {
     let (gateway, _upstream) = gateway().await;
     let (status, body) = look_up(&gateway, "never").await;
