@@ -6,6 +6,7 @@
 //! - `/readyz`: state of every customer's token.
 //! - `/metrics`: Prometheus text.
 //! - `/status.json`: state of the gateway; `/` shows it as a page.
+//! - `/history.json`: the last hour by the minute.
 //! - `/docs/runbooks.md`: the runbooks, to which alerts on the page link.
 //! - `/transactions/{id}`: a recent exchange by any of its ids; `/transactions`: a search.
 //! - `/fleet`: the replicas that share a store, and the holders of permits.
@@ -21,6 +22,7 @@ mod callers;
 mod connections;
 mod fleet;
 mod history;
+mod last_hour;
 mod log_level;
 mod page;
 mod quit;
@@ -64,6 +66,7 @@ use citrix_wire::host;
 use citrix_wire::known_fields::KnownFields;
 use connections::Connections;
 use history::History;
+use last_hour::LastHour;
 
 pub use callers::CallerList;
 pub use suggestion::Suggestion;
@@ -71,7 +74,7 @@ pub use suggestion::Suggestion;
 /// Pause after a failed `accept`: without file descriptors the next call would fail at once.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 
-const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, /docs/runbooks.md, \
+const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, /history.json, /docs/runbooks.md, \
                             /transactions, /transactions/{id}, /fleet, /regions, /log-level, \
                             /callers, /callers/{name}/suggestion, POST /tokens/{customer}/refresh and POST /quitquitquit\n";
 /// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or
@@ -89,6 +92,7 @@ pub struct Admin {
     log: Option<LogHandle>,
     started: Instant,
     history: History,
+    last_hour: LastHour,
     /// One scrape at a time: those of a flood wait, and what is ready runs between two of them.
     scrape: Semaphore,
     /// One list of replicas at a time.
@@ -111,7 +115,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
             biased;
             () = &mut stop => return,
             _ = samples.tick() => {
-                admin.history.add(Instant::now(), admin.shared.metrics.totals());
+                admin.sample();
                 continue;
             }
             _ = sweeps.tick(), if !connections.is_empty() => {
@@ -159,9 +163,18 @@ impl Admin {
             log,
             started,
             history: History::new(started),
+            last_hour: LastHour::new(started),
             scrape: Semaphore::new(1),
             members: Semaphore::new(1),
         }
+    }
+
+    /// Records the current counts for rates and charts.
+    fn sample(&self) {
+        let (now, metrics) = (Instant::now(), &self.shared.metrics);
+        let totals = Arc::new(metrics.totals());
+        self.last_hour.add(now, &totals, &metrics.recent);
+        self.history.add(now, totals);
     }
 
     async fn respond(&self, request: Request<Incoming>, peer: SocketAddr) -> FullResponse {
@@ -225,6 +238,7 @@ impl Admin {
             None => text(StatusCode::NOT_FOUND, UNKNOWN_PATH),
             Some(_) if !is_read(&request) => method_not_allowed("GET, HEAD"),
             Some(ReadOnly::Callers) => status::respond_with_callers(self),
+            Some(ReadOnly::History) => last_hour::respond(self),
             Some(ReadOnly::Fleet) => fleet::respond(self).await,
             Some(ReadOnly::Regions) => regions::respond(self),
             Some(ReadOnly::Status) => status::respond(self),
@@ -300,6 +314,7 @@ impl Admin {
 enum ReadOnly<'a> {
     Callers,
     Fleet,
+    History,
     Regions,
     Status,
     /// By the caller's name.
@@ -316,6 +331,7 @@ impl<'a> ReadOnly<'a> {
         match path {
             "/callers" => Some(Self::Callers),
             "/fleet" => Some(Self::Fleet),
+            "/history.json" => Some(Self::History),
             "/regions" => Some(Self::Regions),
             "/status.json" => Some(Self::Status),
             "/transactions" => Some(Self::Transactions),

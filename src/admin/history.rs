@@ -24,12 +24,12 @@ impl History {
         Self(Mutex::new(VecDeque::from([(start, Arc::default())])))
     }
 
-    pub(super) fn add(&self, now: Instant, totals: Totals) {
+    pub(super) fn add(&self, now: Instant, totals: Arc<Totals>) {
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if samples.len() == MAX_SAMPLES {
             samples.pop_front();
         }
-        samples.push_back((now, Arc::new(totals)));
+        samples.push_back((now, totals));
     }
 
     /// Returns the newest sample that is at least `age` old, else the oldest one, with its exact
@@ -51,10 +51,10 @@ impl History {
 mod tests {
     use super::*;
 
-    fn totals(requests: u64) -> Totals {
+    fn totals(requests: u64) -> Arc<Totals> {
         let mut totals = Totals::default();
-        totals.callers.insert("a".to_owned(), requests);
-        totals
+        totals.would_deny.insert("a".to_owned(), requests);
+        Arc::new(totals)
     }
 
     #[tokio::test(start_paused = true)]
@@ -64,7 +64,7 @@ mod tests {
             let (exact_age, totals) = history.before(Instant::now(), age);
             (
                 exact_age.as_secs(),
-                totals.callers.get("a").copied().unwrap_or_default(),
+                totals.would_deny.get("a").copied().unwrap_or_default(),
             )
         };
         tokio::time::advance(Duration::from_secs(3)).await;

@@ -23,7 +23,7 @@ use crate::observe::recent::Recent;
 
 pub use reloads::{ReloadOutcome, Reloads};
 pub use route::{QueueMetrics, RouteMetrics};
-pub use totals::{Distribution, RouteTotals, Totals};
+pub use totals::{Counts, Distribution, RouteTotals, Totals};
 pub use worker::{LinkCounters, WorkerMetrics};
 
 const PREFIX: &str = "citrix_auth_proxy";

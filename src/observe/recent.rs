@@ -8,6 +8,7 @@
 
 mod repeats;
 mod ring;
+mod sample;
 mod search;
 mod text;
 mod usage;
@@ -27,6 +28,7 @@ use ring::Ring;
 use usage::{count_reason, count_retired};
 
 pub use repeats::Repeats;
+pub use sample::Sample;
 pub use search::{Search, StatusSearch};
 pub use text::BoundedText;
 pub use usage::{CallerActivity, RetiredUse, RouteReasons};

@@ -116,8 +116,8 @@ export function moment(at, now) {
 }
 
 /** Formats the local time of day. */
-export function clock(date) {
-  return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+export function clock(date, seconds = true) {
+  return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined, hourCycle: "h23" });
 }
 
 /** Formats a count with thin spaces between thousands. */

@@ -1,5 +1,6 @@
 // The status page: polls /status.json every two seconds and renders it.
 
+import { charts, scopes } from "./charts.js";
 import { clock, duration, el, show } from "./dom.js";
 import { find, repeatList } from "./exchanges.js";
 import { Poll } from "./poll.js";
@@ -10,6 +11,9 @@ const byId = (id) => document.getElementById(id);
 const expanded = new Set();
 let last = null;
 let updatedAt = null;
+/** The response of /history.json; null before the first. */
+let history = null;
+let historyAt = -Infinity;
 /** The response of /fleet; null without a store, or if it failed. */
 let members = null;
 
@@ -22,13 +26,13 @@ function render(status) {
   byId("program").textContent = ` · ${status.program.version} · up\u00a0${duration(status.program.uptime_s)}`;
   show(byId("alerts"), ...sections.alerts(status));
   show(byId("tokens"), ...sections.tokens(status, expanded.has("tokens")));
-  show(byId("routes"), ...sections.routes(status));
+  show(byId("routes"), ...sections.routes(status, history));
   const failures = repeatList(status.repeated_failures, status.now, expanded.has("failures"), "failures", 5, "No recent failures.");
   show(byId("failures"), ...failures);
   const refusals = repeatList(status.repeated_refusals, status.now, expanded.has("refusals"), "refusals", 3, "No recent rejections.");
   show(byId("refusals"), ...refusals);
   show(byId("load"), ...sections.load(status));
-  show(byId("callers"), ...sections.callers(status));
+  show(byId("callers"), ...sections.callers(status, history));
   show(byId("retired"), ...sections.retired(status));
   show(byId("customers"), ...sections.customers(status, expanded.has("customers")));
   for (const id of ["fleet-section", "fleet-link"]) byId(id).hidden = !status.fleet;
@@ -52,6 +56,31 @@ async function updateMembers(status) {
   if (last) render(last);
 }
 
+function renderHistory() {
+  if (history === null) return;
+  const selected = byId("scope");
+  show(selected, ...scopes(history));
+  show(byId("hour"), ...charts(history, selected.value));
+}
+
+/** Requests the last hour, which changes every ten seconds. */
+async function updateHistory() {
+  if (performance.now() - historyAt < 10000) return;
+  historyAt = performance.now();
+  try {
+    const response = await fetch("/history.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    if (!response.ok) return;
+    history = await response.json();
+  } catch {
+    // The next poll reports that the gateway does not respond.
+    return;
+  }
+  renderHistory();
+  if (last) render(last);
+}
+
+byId("scope").addEventListener("change", renderHistory);
+
 function updated(status) {
   [last, updatedAt] = [status, new Date()];
   byId("stale").hidden = true;
@@ -59,6 +88,7 @@ function updated(status) {
   byId("as-of").textContent = `as of ${clock(updatedAt)}`;
   render(status);
   updateMembers(status);
+  updateHistory();
 }
 
 function failed(cause, wait) {
@@ -85,7 +115,7 @@ byId("pause").addEventListener("click", () => {
 async function search() {
   const fields = [...new FormData(byId("find"))].map(([name, value]) => [name, value.trim()]);
   const wanted = new URLSearchParams(fields.filter(([, value]) => value !== ""));
-  history.replaceState(null, "", `#${wanted}`);
+  window.history.replaceState(null, "", `#${wanted}`);
   const found = byId("found");
   found.hidden = false;
   try {

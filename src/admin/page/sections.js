@@ -1,6 +1,7 @@
 // The sections of the page, each a function of the status.
 
 import { copyable } from "./exchanges.js";
+import { spark } from "./charts.js";
 import { count, duration, el, facts, milliseconds, moment, rate, svg, table } from "./dom.js";
 
 const KINDS = { fresh: "good", stale: "warn", unusable: "bad" };
@@ -123,7 +124,7 @@ function errors(route) {
   return words.length > 0 ? el("span", { class: "reasons" }, ...list.flat()) : "–";
 }
 
-export function routes(status) {
+export function routes(status, history) {
   if (status.routes.length === 0) return [el("p", { class: "quiet" }, "No completed requests yet.")];
   const quantiles = (latency) => latency.p50_ms === null ? "–"
     : `${milliseconds(latency.p50_ms)} / ${milliseconds(latency.p99_ms)}`;
@@ -131,6 +132,7 @@ export function routes(status) {
     : el("span", { class: "bad" }, `${count(recent.server_errors)} of ${count(recent.requests)}`);
   return [table("Routes", [
     { title: "Route", head: true, of: (route) => route.name === "none" ? "no route" : el("code", {}, route.name) },
+    { title: "Last hour", of: (route) => spark(history, "route", route.name) ?? "–" },
     { title: "Last minute", number: true, of: (route) => rate(route.rate_1m) },
     { title: "Last 5 min", number: true, of: (route) => rate(route.rate_5m) },
     { title: "p50 / p99", number: true, of: (route) => quantiles(route.last_5m.latency) },
@@ -185,7 +187,7 @@ function lastError(caller, now) {
   return [el("a", { href: `#id=${encodeURIComponent(error.request_id)}` }, label), ", ", moment(error.at, now)];
 }
 
-export function callers(status) {
+export function callers(status, history) {
   if (status.callers.length === 0) return [el("p", { class: "quiet" }, "No requests yet.")];
   const names = { anonymous: "anonymous (no callers configured)", none: "unknown" };
   const isObserved = status.callers.some((caller) => caller.mode === "observe");
@@ -195,6 +197,7 @@ export function callers(status) {
   return [table("Callers", [
     { title: "Caller", head: true, of: (caller) => caller.configured ? caller.name : names[caller.name] ?? caller.name },
     { title: "Last seen", of: (caller) => moment(caller.last_seen_at, status.now) ?? "never" },
+    { title: "Last hour", of: (caller) => spark(history, "caller", caller.name) ?? "–" },
     { title: "Last minute", number: true, of: (caller) => rate(caller.rate_1m) },
     { title: "In flight", number: true, of: inFlight },
     { title: "Requests", number: true, of: (caller) => count(caller.requests) },

@@ -115,14 +115,15 @@ impl Traffic {
             .now
             .routes
             .iter()
-            .map(|(name, now)| RouteView {
+            .map(|(name, now)| (name, now, now.counts().requests))
+            .map(|(name, now, requests)| RouteView {
                 name,
                 built_in: !configured
                     .iter()
                     .any(|route| !route.built_in && route.name() == name),
-                requests: now.requests(),
-                rate_1m: rate(now.requests(), &self.minute_ago, requests_of(name)),
-                rate_5m: rate(now.requests(), &self.five_minutes_ago, requests_of(name)),
+                requests,
+                rate_1m: rate(requests, &self.minute_ago, requests_of(name)),
+                rate_5m: rate(requests, &self.five_minutes_ago, requests_of(name)),
                 codes: &now.codes,
                 reasons: self.reasons_of(name),
                 last_5m: self.recent(name, now),
@@ -148,10 +149,11 @@ impl Traffic {
         let (since, then) = &self.five_minutes_ago;
         let zeros = RouteTotals::default();
         let then = then.routes.get(name).unwrap_or(&zeros);
+        let counts = now.counts().since(then.counts());
         RecentTraffic {
             seconds: since.as_secs(),
-            requests: now.requests().saturating_sub(then.requests()),
-            server_errors: now.server_errors().saturating_sub(then.server_errors()),
+            requests: counts.requests,
+            server_errors: counts.server_errors,
             latency: Latency::of(&now.duration.since(&then.duration)),
             upstream: Latency::of(&now.upstream.since(&then.upstream)),
         }
@@ -190,17 +192,18 @@ impl Traffic {
 
     /// Returns what is counted for any caller.
     fn caller(&self, name: &str, times: &Times) -> CallerView {
-        let count = |counts: &BTreeMap<String, u64>| counts.get(name).copied().unwrap_or_default();
+        let requests_of =
+            |totals: &Totals| totals.callers.get(name).map_or(0, |counts| counts.requests);
         let activity = self.callers.get(name).copied().unwrap_or_default();
-        let requests = count(&self.now.callers);
-        let rate = |then| rate(requests, then, |totals| count(&totals.callers));
+        let requests = requests_of(&self.now);
+        let rate = |then| rate(requests, then, requests_of);
         CallerView {
             name: name.to_owned(),
             requests,
             rate_1m: rate(&self.minute_ago),
             rate_5m: rate(&self.five_minutes_ago),
             refused: activity.rejected,
-            would_deny: count(&self.now.would_deny),
+            would_deny: self.now.would_deny.get(name).copied().unwrap_or_default(),
             last_seen_at: activity.last.map(|last| times.seconds(last)),
             last_error: self.last_error(name, times),
             ..CallerView::default()
@@ -246,7 +249,10 @@ impl Traffic {
 
 /// Returns the count of a route's requests.
 fn requests_of(route: &str) -> impl Fn(&Totals) -> u64 {
-    move |totals| totals.routes.get(route).map_or(0, RouteTotals::requests)
+    move |totals| {
+        let totals = totals.routes.get(route);
+        totals.map_or(0, |totals| totals.counts().requests)
+    }
 }
 
 /// Returns requests per second, rounded to a thousandth. `of` returns their count.

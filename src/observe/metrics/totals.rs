@@ -1,6 +1,7 @@
 //! Sums of the workers' counters for the status page.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -13,9 +14,49 @@ use super::{Metrics, WorkerMetrics};
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     pub(crate) routes: BTreeMap<String, RouteTotals>,
-    pub(crate) callers: BTreeMap<String, u64>,
+    pub(crate) callers: BTreeMap<String, Counts>,
     /// Requests that the rules of an observed caller would reject, by caller.
     pub(crate) would_deny: BTreeMap<String, u64>,
+}
+
+/// Numbers of responses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub(crate) requests: u64,
+    /// Responses 4xx, from Citrix or the gateway.
+    pub(crate) client_errors: u64,
+    /// Responses 5xx, from Citrix or the gateway.
+    pub(crate) server_errors: u64,
+}
+
+impl Counts {
+    /// Returns the counts of `count` responses with this status.
+    fn of(code: &str, count: u64) -> Self {
+        let count_if = |is_counted| if is_counted { count } else { 0 };
+        Self {
+            requests: count,
+            client_errors: count_if(code.starts_with('4')),
+            server_errors: count_if(code.starts_with('5')),
+        }
+    }
+
+    /// Returns what was counted since `earlier`.
+    #[must_use]
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            client_errors: self.client_errors.saturating_sub(earlier.client_errors),
+            server_errors: self.server_errors.saturating_sub(earlier.server_errors),
+        }
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.client_errors += other.client_errors;
+        self.server_errors += other.server_errors;
+    }
 }
 
 /// Counts of one route since the start.
@@ -33,17 +74,13 @@ pub struct RouteTotals {
 }
 
 impl RouteTotals {
-    pub(crate) fn requests(&self) -> u64 {
-        self.codes.values().sum()
-    }
-
-    /// Returns the number of 5xx responses, from Citrix or the gateway.
-    pub(crate) fn server_errors(&self) -> u64 {
-        self.codes
-            .iter()
-            .filter(|(code, _)| code.starts_with('5'))
-            .map(|(_, count)| count)
-            .sum()
+    /// Returns the numbers of responses.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (code, count) in &self.codes {
+            counts += Counts::of(code, *count);
+        }
+        counts
     }
 }
 
@@ -128,15 +165,13 @@ impl Totals {
     fn add_worker(&mut self, worker: &WorkerMetrics) {
         each(&worker.routes.requests, |metric| {
             let count = whole(metric.get_counter().get_value());
+            let code = label(metric, "code");
             let route = self.route(label(metric, "route"));
-            *route
-                .codes
-                .entry(label(metric, "code").to_owned())
-                .or_default() += count;
+            *route.codes.entry(code.to_owned()).or_default() += count;
             *self
                 .callers
                 .entry(label(metric, "caller").to_owned())
-                .or_default() += count;
+                .or_default() += Counts::of(code, count);
         });
         each(&worker.would_deny, |metric| {
             let count = whole(metric.get_counter().get_value());
@@ -217,12 +252,17 @@ mod tests {
         }
         let totals = metrics.totals();
         let route = &totals.routes["/x"];
-        assert_eq!(
-            (route.requests(), route.server_errors(), route.waiting),
-            (4, 2, 2)
-        );
+        let counts = |requests, server_errors| Counts {
+            requests,
+            client_errors: 0,
+            server_errors,
+        };
+        assert_eq!((route.counts(), route.waiting), (counts(4, 2), 2));
         assert_eq!((route.codes["200"], route.codes["502"]), (2, 2));
-        assert_eq!((totals.callers["a"], totals.callers[ANONYMOUS]), (2, 2));
+        assert_eq!(
+            (totals.callers["a"], totals.callers[ANONYMOUS]),
+            (counts(2, 0), counts(2, 2))
+        );
         assert_eq!((route.duration.count, route.upstream.count), (2, 0));
     }
 

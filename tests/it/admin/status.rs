@@ -385,6 +385,32 @@ async fn callers_of_retired_addresses_are_listed() {
 }
 
 #[tokio::test]
+async fn every_field_of_the_last_hour_is_documented() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let history = gateway.admin(get("/history.json")).await;
+    assert_eq!(
+        (history.status(), history.field("cache-control").as_deref()),
+        (200, Some("no-store"))
+    );
+    let history: Value = serde_json::from_str(&history.text()).unwrap();
+    assert_eq!(
+        (&history["format"], &history["routes"]),
+        (&json!(1), &json!([]))
+    );
+    let minutes = history["minutes"].as_array().unwrap();
+    assert_eq!(
+        (minutes.len(), history["total"]["requests"].clone()),
+        (1, json!([0]))
+    );
+    let document = include_str!("../../../docs/admin.md");
+    let fields = names(&history["total"]).into_iter().chain(names(&history));
+    for field in fields.chain(names(&minutes[0])) {
+        assert!(document.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
+#[tokio::test]
 async fn status_requires_admin_secret_and_same_origin() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
