@@ -14,6 +14,7 @@
 //! - `/log-level`: the log level; `PUT` changes it.
 //! - `/callers`: callers and the last use of their secrets.
 //! - `/callers/{name}/suggestion`: rules that permit the requests of an observed caller.
+//! - `/tokens/{customer}/events`: the history of a customer's token.
 //! - `POST /tokens/{customer}/refresh`: requests a new token.
 //! - `POST /quitquitquit`: stops the gateway.
 
@@ -34,6 +35,7 @@ mod secret;
 mod status;
 mod suggestion;
 mod times;
+mod token_events;
 mod transactions;
 
 use std::future::Future;
@@ -76,7 +78,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 
 const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, /history.json, /docs/runbooks.md, \
                             /transactions, /transactions/{id}, /fleet, /regions, /log-level, \
-                            /callers, /callers/{name}/suggestion, POST /tokens/{customer}/refresh and POST /quitquitquit\n";
+                            /callers, /callers/{name}/suggestion, /tokens/{customer}/events, POST /tokens/{customer}/refresh and POST /quitquitquit\n";
 /// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or
 /// changes its meaning.
 const FORMAT: u32 = 1;
@@ -247,6 +249,7 @@ impl Admin {
             Some(ReadOnly::Transactions) => {
                 transactions::respond_to_search(self, request.uri().query().unwrap_or_default())
             }
+            Some(ReadOnly::TokenEvents(customer)) => token_events::respond(self, customer),
             Some(ReadOnly::File(file)) => file,
         }
     }
@@ -319,6 +322,8 @@ enum ReadOnly<'a> {
     Status,
     /// By the caller's name.
     Suggestion(&'a str),
+    /// By the customer.
+    TokenEvents(&'a str),
     /// By one of its ids.
     Transaction(String),
     Transactions,
@@ -337,6 +342,7 @@ impl<'a> ReadOnly<'a> {
             "/transactions" => Some(Self::Transactions),
             _ => suggestion::caller_of(path)
                 .map(Self::Suggestion)
+                .or_else(|| token_events::customer_of(path).map(Self::TokenEvents))
                 .or_else(|| transactions::id_of(path).map(Self::Transaction))
                 .or_else(|| page::file(path).map(Self::File)),
         }

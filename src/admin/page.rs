@@ -19,7 +19,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
 /// Path, content type and content of each file.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page/page.css", CSS, include_str!("page/page.css")),
     ("/page/main.js", JS, include_str!("page/main.js")),
@@ -27,6 +27,7 @@ const FILES: [(&str, &str, &str); 8] = [
     ("/page/sections.js", JS, include_str!("page/sections.js")),
     ("/page/exchanges.js", JS, include_str!("page/exchanges.js")),
     ("/page/charts.js", JS, include_str!("page/charts.js")),
+    ("/page/timeline.js", JS, include_str!("page/timeline.js")),
     ("/page/dom.js", JS, include_str!("page/dom.js")),
 ];
 

@@ -17,7 +17,12 @@ const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Returns the customer if the path is one of this endpoint.
 pub(super) fn customer_of(path: &str) -> Option<&str> {
-    let customer = path.strip_prefix("/tokens/")?.strip_suffix("/refresh")?;
+    customer_before(path, "/refresh")
+}
+
+/// Returns the customer of a path below `/tokens` with this end.
+pub(super) fn customer_before<'a>(path: &'a str, end: &str) -> Option<&'a str> {
+    let customer = path.strip_prefix("/tokens/")?.strip_suffix(end)?;
     (!customer.is_empty() && !customer.contains('/')).then_some(customer)
 }
 

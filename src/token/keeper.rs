@@ -26,6 +26,7 @@ use self::reader::{SecretReader, SecretSnapshot};
 use self::secrets::{SecretCandidate, SecretSelector, Selection, WhichSecret};
 use self::shared::Turn;
 use super::cache::CachedToken;
+use super::events::EventKind;
 use super::issuer::{IssuedToken, Issuer, LoginError, LoginRequest};
 use super::login_gate::LoginGate;
 use super::metrics::CustomerMetrics;
@@ -413,6 +414,11 @@ impl<I: Issuer> Keeper<I> {
         // Metrics first: a scrape may follow the request that the token wakes.
         self.metrics.set_token(generation, expires_at);
         self.metrics.set_schedule(due.wall, 0);
+        let event = match secret {
+            Some(secret) => EventKind::Login { generation, secret },
+            None => EventKind::Adopted { generation },
+        };
+        self.slot.events().record(event, self.clock.now());
         self.slot.publish(token, |status| {
             status.generation = generation;
             status.obtained_at = Some(obtained_at);

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::acceptance::{Acceptance, Rejection};
+use super::events::TokenEvents;
 use super::outcome::Outcome;
 use super::status::TokenStatus;
 use crate::limit::owner::QueueSlots;
@@ -147,6 +148,7 @@ pub struct TokenSlot {
     login_wanted: Notify,
     waiting: QueueSlots,
     acceptance: Acceptance,
+    events: TokenEvents,
 }
 
 impl TokenSlot {
@@ -185,6 +187,11 @@ impl TokenSlot {
     /// Returns whether Citrix accepts requests with this credential's tokens.
     pub const fn acceptance(&self) -> &Acceptance {
         &self.acceptance
+    }
+
+    /// Returns the last logins, failures and 401s.
+    pub const fn events(&self) -> &TokenEvents {
+        &self.events
     }
 
     /// Returns the requests that Citrix rejected since the last success, if it rejects the customer.

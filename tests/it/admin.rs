@@ -4,6 +4,7 @@ mod connections;
 mod page;
 mod refresh;
 mod status;
+mod token_events;
 mod transactions;
 
 use std::collections::BTreeSet;

@@ -14,6 +14,8 @@ let updatedAt = null;
 /** The response of /history.json; null before the first. */
 let history = null;
 let historyAt = -Infinity;
+/** Responses of /tokens/{customer}/events by customer, of those whose details were opened. */
+const tokenHistories = new Map();
 /** The response of /fleet; null without a store, or if it failed. */
 let members = null;
 
@@ -25,7 +27,7 @@ function render(status) {
   document.title = level === "good" || level === "notice" ? status.program.name : `(!) ${text}`;
   byId("program").textContent = ` · ${status.program.version} · up\u00a0${duration(status.program.uptime_s)}`;
   show(byId("alerts"), ...sections.alerts(status));
-  show(byId("tokens"), ...sections.tokens(status, expanded.has("tokens")));
+  show(byId("tokens"), ...sections.tokens(status, expanded.has("tokens"), tokenHistories));
   show(byId("routes"), ...sections.routes(status, history));
   const failures = repeatList(status.repeated_failures, status.now, expanded.has("failures"), "failures", 5, "No recent failures.");
   show(byId("failures"), ...failures);
@@ -76,8 +78,25 @@ async function updateHistory() {
     return;
   }
   renderHistory();
+  for (const open of document.querySelectorAll("details[open][data-events]")) updateTokenHistory(open.dataset.events);
   if (last) render(last);
 }
+
+/** Requests the history of a token whose details are open. */
+async function updateTokenHistory(customer) {
+  try {
+    const response = await fetch(`/tokens/${encodeURIComponent(customer)}/events`, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    if (response.ok) tokenHistories.set(customer, await response.json());
+  } catch {
+    // The next poll reports that the gateway does not respond.
+  }
+  if (last) render(last);
+}
+
+// The event does not bubble.
+document.addEventListener("toggle", ({ target }) => {
+  if (target.open && target.dataset?.events) updateTokenHistory(target.dataset.events);
+}, true);
 
 byId("scope").addEventListener("change", renderHistory);
 

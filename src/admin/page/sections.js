@@ -2,6 +2,7 @@
 
 import { copyable } from "./exchanges.js";
 import { spark } from "./charts.js";
+import { timeline } from "./timeline.js";
 import { count, duration, el, facts, milliseconds, moment, rate, svg, table } from "./dom.js";
 
 const KINDS = { fresh: "good", stale: "warn", unusable: "bad" };
@@ -66,7 +67,7 @@ function nextLogin(token) {
   return token.next_login_in_s > 0 ? `next login in ${duration(token.next_login_in_s)}` : "a login is due";
 }
 
-function token(one, now) {
+function token(one, now, history) {
   const lifetime = Math.max(1, one.usable_life_s);
   const left = one.state === "unusable" ? "no usable token" : `${duration(one.runway_s)} left`;
   const plan = nextLogin(one);
@@ -92,7 +93,8 @@ function token(one, now) {
       one.secret && `from ${SECRETS[one.secret]}`,
       one.clock_skew_s !== null && Math.abs(one.clock_skew_s) > 5 && `clock skew ${one.clock_skew_s} s`,
       failure && !failure.lasts && `last failure: ${failure.outcome}`,
-    ].filter(Boolean).join(" · ")));
+    ].filter(Boolean).join(" · ")),
+    timeline(one.customer, history));
 }
 
 function rejection(token, now) {
@@ -102,14 +104,14 @@ function rejection(token, now) {
   return el("p", { class: "bad" }, text, moment(since, now));
 }
 
-/** Sorted by state, the worst first, then by customer. */
-export function tokens(status, all) {
+/** Sorted by state, the worst first, then by customer. `histories` are those that were requested, by customer. */
+export function tokens(status, all, histories) {
   const order = { unusable: 0, stale: 3, fresh: 4 };
   const rank = (token) => isRejected(token) ? 1 : isForeign(token) ? 2 : order[token.state];
   const sorted = [...status.tokens].sort((a, b) => rank(a) - rank(b) || a.customer.localeCompare(b.customer));
   const shown = all ? sorted : sorted.slice(0, FEW);
   return [
-    el("ul", { class: "cards tokens" }, ...shown.map((one) => token(one, status.now))),
+    el("ul", { class: "cards tokens" }, ...shown.map((one) => token(one, status.now, histories.get(one.customer)))),
     sorted.length > FEW && el("button", { type: "button", class: "more", "data-toggle": "tokens" },
       all ? "Show fewer" : `Show all ${sorted.length}`),
   ];

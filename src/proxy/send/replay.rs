@@ -8,6 +8,7 @@ use crate::exchange::Exchange;
 use crate::limit::scope::Scope;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
+use crate::token::events::EventKind;
 use crate::token::rejections::Reaction;
 use crate::token::slot::ForcedRefresh;
 
@@ -49,7 +50,7 @@ impl SendContext<'_> {
             (Ok(()), None) => ReplayOutcome::NotReplayable,
             (Err(outcome), _) => outcome,
         };
-        self.count_replay(outcome);
+        self.count_unauthorized(customer, outcome);
         Next::Done(unauthorized)
     }
 
@@ -137,6 +138,14 @@ impl SendContext<'_> {
         newer.map(drop).map_err(|_| ReplayOutcome::RefreshFailed)
     }
 
+    /// Counts the outcome of a 401, also in the history of the customer's token.
+    fn count_unauthorized(&self, customer: &Customer, outcome: ReplayOutcome) {
+        self.count_replay(outcome);
+        let kind = EventKind::Unauthorized(outcome);
+        let events = customer.token.events();
+        events.record(kind, self.shared.clock.now());
+    }
+
     /// Records that a replay was not rejected: the token was the only problem.
     pub(super) fn replay_accepted(
         &self,
@@ -146,6 +155,6 @@ impl SendContext<'_> {
     ) {
         let scope = self.suppression_scope(outgoing, customer, exchange);
         self.shared.rejections.accepted(scope);
-        self.count_replay(ReplayOutcome::Accepted);
+        self.count_unauthorized(customer, ReplayOutcome::Accepted);
     }
 }

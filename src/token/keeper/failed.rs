@@ -6,6 +6,7 @@ use http::HeaderValue;
 
 use super::deadline::Deadline;
 use super::{Keeper, LoginSchedule};
+use crate::token::events::EventKind;
 use crate::token::issuer::{Issuer, LoginError};
 use crate::token::outcome::Outcome;
 use crate::token::response::MAX_LIFETIME;
@@ -44,10 +45,14 @@ impl<I: Issuer> Keeper<I> {
         schedule: &LoginSchedule,
     ) {
         let consecutive = self.failures.consecutive;
+        let at = self.clock.now();
+        self.slot
+            .events()
+            .record(EventKind::LoginFailed(outcome), at);
         let failure = FailedLogin {
             outcome,
             transaction_id,
-            at: self.clock.now(),
+            at,
         };
         self.slot.update(|status| {
             status.next_attempt = Some(schedule.due.wall);
