@@ -51,6 +51,7 @@ use crate::system::descriptors;
 use crate::system::files::FileReader;
 use crate::tls::TlsError;
 use crate::token::rejections::Rejections;
+use crate::upstream::connections::ConnectionTable;
 use crate::upstream::control_plane::SharedControlClient;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::tls::UpstreamTls;
@@ -500,6 +501,7 @@ fn shared(
         stream_bytes: Resource::new(ResourceKind::StreamBytes),
         connections: ConnectionCount::new(boot.workers.get()),
         descriptors: DescriptorBudget::new(descriptors::limit(), boot.workers.get()),
+        upstream_connections: ConnectionTable::new(boot.workers.get()),
         heartbeats: Heartbeats::new(boot.workers.get()),
         evictions: Evictions::register(metrics.registry())?,
         handshake_failures: HandshakeFailures::register(metrics.registry())?,

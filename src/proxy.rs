@@ -91,9 +91,11 @@ impl Proxy {
         Rc::clone(&snapshot)
     }
 
-    /// Records a heartbeat of the worker.
-    pub fn record_heartbeat(&self, worker: usize) {
+    /// Records a heartbeat of the worker, and its connections to Citrix.
+    pub fn record_heartbeat(&self, worker: usize, pool: &Pool) {
         self.shared.heartbeats.record(worker);
+        let connections = &self.shared.upstream_connections;
+        connections.set(worker, pool.by_origin());
     }
 
     /// Returns the response to a request: Citrix's, or a generated one.

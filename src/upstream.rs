@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod bounded;
+pub mod connections;
 pub mod control_plane;
 pub mod dial;
 pub mod exchange;

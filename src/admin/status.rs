@@ -2,6 +2,7 @@
 //! `docs/admin.md` documents the format; [`FORMAT`] is its version. It contains no secrets.
 
 mod alerts;
+mod in_effect;
 mod tokens;
 mod traffic;
 
@@ -21,6 +22,7 @@ use crate::observe::recent::Repeats;
 use crate::state::lifecycle::Phase;
 use crate::state::published::Published;
 use alerts::Alert;
+use in_effect::InEffect;
 use tokens::TokenView;
 use traffic::{LoadView, QueueView, RetiredView, RouteView, Traffic};
 
@@ -47,6 +49,7 @@ struct StatusDocument<'a> {
     repeated_refusals: Vec<RepeatsView<'a>>,
     retired: Vec<RetiredView>,
     certificates: Vec<CertificateView>,
+    in_effect: InEffect,
     /// Absent without `[fleet]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<FleetView<'a>>,
@@ -91,6 +94,7 @@ pub(super) fn respond(admin: &Admin) -> FullResponse {
         repeated_refusals: repeats(&traffic.rejections, &times),
         retired: traffic::retired(admin, &published, &times),
         certificates: certificates(admin, &times),
+        in_effect: InEffect::new(admin, &published),
         fleet: FleetView::new(admin, &published),
     };
     status.ready = phase == Phase::Running && status.tokens.iter().all(TokenView::is_usable);

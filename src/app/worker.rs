@@ -193,7 +193,7 @@ async fn housekeeping(
                 sweep = Instant::now() + sweep_interval(limits);
             }
             _ = evict_idle.tick() => {
-                proxy.record_heartbeat(worker);
+                proxy.record_heartbeat(worker, &pool);
                 pool.evict_idle(|origin| snapshot.has_origin(origin));
                 let (active, idle) = pool.counts();
                 metrics.upstream_active.set(active);

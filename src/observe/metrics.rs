@@ -205,6 +205,12 @@ impl Metrics {
         &self.registry
     }
 
+    /// Returns the number of connections to Citrix that are in use by a request.
+    pub fn upstream_active(&self) -> i64 {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.upstream_active.get()).sum()
+    }
+
     /// Returns the number of workers.
     pub fn workers(&self) -> usize {
         self.workers.len()

@@ -71,6 +71,11 @@ impl Origins {
         self.previous = Vec::new();
     }
 
+    /// Returns all origins.
+    pub(super) fn all(&self) -> &[Arc<Origin>] {
+        &self.all
+    }
+
     /// Returns `true` if an origin has this id.
     pub(super) fn contains(&self, id: u64) -> bool {
         self.all.iter().any(|origin| origin.id == id)

@@ -14,6 +14,7 @@ use crate::fleet::Fleet;
 use crate::site::slot::SiteSlot;
 use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
+use crate::upstream::origin::Origin;
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -144,8 +145,13 @@ impl Published {
     }
 
     /// Returns the configuration of new connections.
-    pub(super) fn dial_config(&self) -> &DialConfig {
+    pub fn dial_config(&self) -> &DialConfig {
         self.origins.dial_config()
+    }
+
+    /// Returns the origins of requests.
+    pub fn origins(&self) -> &[Arc<Origin>] {
+        self.origins.all()
     }
 
     /// Returns `true` if requests may be sent to the origin with this id.

@@ -24,6 +24,7 @@ use crate::site::regions::Regions;
 use crate::site::shared_regions::{KnownGateways, RegionSource};
 use crate::system::clock::Clock;
 use crate::token::rejections::Rejections;
+use crate::upstream::connections::ConnectionTable;
 use crate::upstream::share::SharedResponse;
 use crate::upstream::window::WindowBytes;
 
@@ -48,6 +49,8 @@ pub struct Shared {
     pub connections: Arc<ConnectionCount>,
     /// The file descriptors, which may permit fewer connections.
     pub descriptors: DescriptorBudget,
+    /// The workers' connections to Citrix.
+    pub upstream_connections: ConnectionTable,
     /// Heartbeats of the workers.
     pub heartbeats: Heartbeats,
     /// Counters of what was ended for others.

@@ -30,6 +30,14 @@ pub(crate) fn validity_end(certificate: &Certificate) -> Duration {
         .to_unix_duration()
 }
 
+/// Returns the subject, and the expiry in Unix time, or `None` if only rustls can parse the
+/// certificate.
+pub(crate) fn subject_and_end(certificate: &CertificateDer<'_>) -> Option<(String, Duration)> {
+    let parsed = Certificate::from_der(certificate).ok()?;
+    let subject = parsed.tbs_certificate().subject().to_string();
+    Some((subject, validity_end(&parsed)))
+}
+
 /// Returns `true` for X.509 versions 1 and 2.
 pub(crate) fn is_outdated_version(certificate: &CertificateDer<'_>) -> bool {
     Certificate::from_der(certificate)

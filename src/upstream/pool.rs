@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::by_owner::Http2Connections;
+use super::connections::OriginConnections;
 use super::http1::Http1;
 use super::http2::{Http2, Http2Stream, Traffic};
 use super::origin::Origin;
@@ -328,6 +329,20 @@ impl Pool {
                     && connection.is_alive()
             });
         }
+    }
+
+    /// Returns the pooled connections by origin.
+    pub fn by_origin(&self) -> BTreeMap<u64, OriginConnections> {
+        let origins = self.origins.borrow();
+        let connections = origins.iter().map(|(origin, pool)| {
+            let connections = OriginConnections {
+                http1_idle: pool.idle.len(),
+                http2: pool.http2.len(),
+                chose_http1: pool.chose_http1,
+            };
+            (*origin, connections)
+        });
+        connections.collect()
     }
 
     /// Returns the numbers of active and of idle connections.

@@ -1,6 +1,8 @@
 //! TLS to upstreams.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
@@ -43,6 +45,19 @@ pub struct ClientConfigs {
     pub post_quantum: Arc<ClientConfig>,
     /// Without it.
     pub small: Arc<ClientConfig>,
+    /// Their roots, for operators.
+    pub trusted: Arc<TrustedRoots>,
+}
+
+/// The roots of an [`UpstreamTls`], which rustls does not expose.
+#[derive(Debug, Default)]
+pub struct TrustedRoots {
+    /// Number of the system's.
+    pub system: usize,
+    /// `upstream.ca_file`.
+    pub file: Option<PathBuf>,
+    /// Subject and expiry, in Unix time, of the certificates in it, as far as they can be parsed.
+    pub certificates: Vec<(String, Duration)>,
 }
 
 impl ClientConfigs {
@@ -68,6 +83,7 @@ impl ClientConfigs {
         Ok(Self {
             post_quantum: config(provider())?,
             small: config(classical)?,
+            trusted: Arc::default(),
         })
     }
 
@@ -81,6 +97,7 @@ impl ClientConfigs {
         Self {
             post_quantum: changed(self.post_quantum),
             small: changed(self.small),
+            trusted: self.trusted,
         }
     }
 }
@@ -106,12 +123,18 @@ impl UpstreamTls {
     pub fn new(upstream: &UpstreamSettings) -> Result<Self, TlsError> {
         let mut roots = system_roots();
         let (system_roots, mut warning) = (roots.len(), None);
+        let mut trusted = TrustedRoots {
+            system: system_roots,
+            ..TrustedRoots::default()
+        };
         if let Some(path) = &upstream.ca_file {
             let file = PemFile::new(CA_FILE, path);
             let pem = files::read(path, FileKind::Configuration)
                 .map_err(|error| file.problem(error.to_string()))?;
             let added = add_roots(&mut roots, file, &pem)?;
             warning = validity::warning(file, &added, Clock::SYSTEM.now());
+            trusted.certificates = added.iter().filter_map(validity::subject_and_end).collect();
+            trusted.file = Some(path.clone());
         }
         if roots.is_empty() {
             return Err(TlsError::NoRoots);
@@ -121,9 +144,10 @@ impl UpstreamTls {
             Http2Mode::Auto => &[ALPN_H2, ALPN_HTTP1],
             Http2Mode::Never => &[ALPN_HTTP1],
         };
-        let configs = ClientConfigs::new(Arc::clone(&roots))?.with(|config| {
+        let mut configs = ClientConfigs::new(Arc::clone(&roots))?.with(|config| {
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         });
+        configs.trusted = Arc::new(trusted);
         Ok(Self {
             configs,
             roots,

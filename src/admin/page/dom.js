@@ -95,7 +95,7 @@ export function table(label, columns, rows, key) {
 /** Returns a list of terms and values; pairs without a value are omitted. */
 export function facts(pairs) {
   const present = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return el("dl", { class: "facts" }, ...present.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
+  return el("dl", { class: "facts" }, ...present.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, ...[value].flat())]));
 }
 
 /** Formats a duration in seconds: `44 min`. */

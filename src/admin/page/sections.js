@@ -278,6 +278,33 @@ function permitTable(members) {
   ], members.queues, (queue) => `${queue.customer} ${queue.service}`));
 }
 
+/** What is in effect: egress, roots, versions, connections and the last reload. */
+function inEffect(status) {
+  const { in_effect: effect, now } = status;
+  const { roots, last_reload: reload } = effect;
+  const first = roots.certificates[0];
+  return [
+    ["Egress", effect.egress_proxy ? el("code", {}, `proxy ${effect.egress_proxy}`) : "direct"],
+    ["Trusted roots", `${count(roots.system)} of the system${roots.ca_file ? `, ${roots.certificates.length} in upstream.ca_file` : ""}`],
+    ["upstream.ca_file", roots.ca_file && [el("code", {}, roots.ca_file), first && ", first expiry ", first && moment(first.expires_at, now)]],
+    ["HTTP/2 to Citrix", effect.http2 === "auto" ? "if the server chooses it" : "never"],
+    ["Connections in use", count(effect.connections_active)],
+    ["Last reload", reload ? [el("span", { class: reload.outcome === "refused" ? "bad" : null }, RELOADS[reload.outcome]), ", ", moment(reload.at, now)] : "none since the start"],
+  ];
+}
+
+const RELOADS = { applied: "applied", unchanged: "nothing changed", refused: "rejected, the previous configuration stays in effect" };
+
+function connections({ in_effect: effect }) {
+  if (effect.connections.length === 0) return null;
+  return el("div", { class: "more" }, table("Connections to Citrix", [
+    { title: "Host", head: true, of: (one) => el("code", {}, one.origin) },
+    { title: "Version", of: (one) => one.version },
+    { title: "Idle, HTTP/1.1", number: true, of: (one) => count(one.http1_idle) },
+    { title: "HTTP/2", number: true, of: (one) => count(one.http2) },
+  ], effect.connections, (one) => one.origin));
+}
+
 export function about(status) {
   const { program } = status;
   const certificates = status.certificates.map((one) => [`Certificate of ${one.of}`, moment(one.expires_at, status.now)]);
@@ -286,10 +313,11 @@ export function about(status) {
     ["Phase", program.phase],
     ["Started", moment(program.started_at, status.now)],
     ["Configuration loaded", moment(program.config_loaded_at, status.now)],
+    ...inEffect(status),
     ["Workers", String(program.workers)],
     ["Public URL", program.public_url],
     ["Log level", program.log_level],
     ["Log lines lost", program.log_lines_lost > 0 ? count(program.log_lines_lost) : null],
     ...certificates,
-  ]))];
+  ])), connections(status)].filter(Boolean);
 }

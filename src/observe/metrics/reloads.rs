@@ -1,5 +1,6 @@
 //! Metrics of configuration reloads.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use prometheus::{Error, Gauge, IntCounterVec, IntGauge, Registry};
@@ -22,7 +23,7 @@ impl ReloadOutcome {
     const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Refused];
 
     /// Returns the value of the label `outcome`.
-    const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Applied => "applied",
             Self::Unchanged => "unchanged",
@@ -36,6 +37,7 @@ pub struct Reloads {
     outcomes: IntCounterVec,
     successful: IntGauge,
     loaded_at: Gauge,
+    last: Mutex<Option<(ReloadOutcome, SystemTime)>>,
 }
 
 impl Reloads {
@@ -54,7 +56,17 @@ impl Reloads {
             outcomes: registered(registry, outcomes)?,
             successful: registered(registry, successful)?,
             loaded_at: registered(registry, loaded_at)?,
+            last: Mutex::default(),
         })
+    }
+
+    /// Returns the outcome and the time of the last reload; `None` before the first.
+    pub(crate) fn last(&self) -> Option<(ReloadOutcome, SystemTime)> {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(ReloadOutcome, SystemTime)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that the configuration read at `now` is in force.
@@ -65,6 +77,7 @@ impl Reloads {
 
     pub fn ended(&self, outcome: ReloadOutcome, now: SystemTime) {
         self.outcomes.with_label_values(&[outcome.label()]).inc();
+        *self.lock() = Some((outcome, now));
         match outcome {
             ReloadOutcome::Applied | ReloadOutcome::Unchanged => self.loaded(now),
             ReloadOutcome::Refused => self.successful.set(0),
