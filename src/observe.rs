@@ -2,6 +2,8 @@
 
 pub mod access_log;
 pub mod audit;
+mod line_queue;
+pub mod log_levels;
 mod log_line;
 pub mod metrics;
 pub mod recent;

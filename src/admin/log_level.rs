@@ -9,7 +9,7 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use super::{Admin, FullResponse, json, method_not_allowed, text};
-use crate::observe::telemetry::LogLevels;
+use crate::observe::log_levels::LogLevels;
 
 /// Maximum body size in bytes; names of levels are shorter.
 const MAX_BODY: usize = 64;

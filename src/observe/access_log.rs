@@ -3,9 +3,10 @@
 use http::HeaderValue;
 use tracing::level_filters::LevelFilter;
 
+use super::line_queue::LineQueue;
+use super::log_levels::LogLevels;
 use super::log_line::{LogLine, name};
 use super::summary::{ExchangeSummary, client_text};
-use super::telemetry::{LineQueue, LogLevels};
 use crate::config::LogFormat;
 use crate::error::Reason;
 

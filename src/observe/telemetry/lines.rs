@@ -1,31 +1,13 @@
-//! Writes log lines to stderr and counts those that are lost.
+//! Writes log lines to stderr.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 /// Wait before another write to a non-blocking stderr whose reader is slow.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
-
-/// Counts the log lines that found the queue full, or that stderr did not accept as a whole.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LostLines(Arc<AtomicU64>);
-
-impl LostLines {
-    /// Counts lines.
-    pub(super) fn add(&self, lines: u64) {
-        self.0.fetch_add(lines, Ordering::Relaxed);
-    }
-
-    /// Returns their number since the start.
-    pub(crate) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Writes each line as a whole, or reports that it did not.
 pub(super) struct LineWriter<W> {

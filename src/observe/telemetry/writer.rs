@@ -9,9 +9,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use tokio::time::Instant;
 
-use super::lines::{LineWriter, LostLines};
-use super::queue::LineQueue;
+use super::lines::LineWriter;
 use crate::observe::audit::{AuditLog, QueuedLine};
+use crate::observe::line_queue::{LineQueue, LostLines};
 
 /// Time from writing lines to writing those that followed, so that busy workers neither wake the
 /// thread for each nor cause a system call.

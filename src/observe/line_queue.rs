@@ -1,19 +1,34 @@
-//! The queue of lines that may be lost.
+//! The queue of log lines that may be lost, and their number.
 
 use std::io::{self, Write};
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 use tracing_subscriber::fmt::MakeWriter;
-
-use super::lines::LostLines;
 
 /// Maximum number of bytes that are queued, besides as many that are being written; further lines
 /// are dropped and counted.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum size of a buffer that is kept.
 const MAX_KEPT_BYTES: usize = 1024 * 1024;
+
+/// Counts the log lines that found the queue full, or that stderr did not accept as a whole.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LostLines(Arc<AtomicU64>);
+
+impl LostLines {
+    /// Counts lines.
+    pub(super) fn add(&self, lines: u64) {
+        self.0.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// Returns their number since the start.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Lines for the log's thread; clones share them. Drops lines rather than delaying requests.
 #[derive(Clone, Debug)]
