@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::Fallible;
 use crate::caller::Caller;
 use crate::gateway::Gateway;
-use crate::shapes::{CUSTOMER, caller_block, get, measure, post};
+use crate::shapes::{CUSTOMER, Connections, caller_block, get, measure, post};
 use crate::upstream::Upstream;
 
 const POWERS: [usize; 5] = [1, 10, 100, 1000, 10_000];
@@ -74,7 +74,7 @@ pub(crate) fn measure_all(upstream: &Upstream) -> Fallible<()> {
 fn connections(upstream: &Upstream, number: usize) -> Fallible<()> {
     let mut gateway = Gateway::start(&upstream.configuration(""))?;
     let idle = idle_callers(&gateway, number - 1)?;
-    let instructions = measure(&mut gateway, &get(SMALL, CUSTOMER))?.instructions;
+    let instructions = measure(&mut gateway, &get(SMALL, CUSTOMER), Connections::One)?.instructions;
     // The sweep of each second is part of what requests take, the more of it the slower they are.
     gateway.counts()?;
     thread::sleep(IDLE_TIME);
@@ -87,7 +87,7 @@ fn connections(upstream: &Upstream, number: usize) -> Fallible<()> {
 }
 
 fn report(number: usize, of: &str, toml: &str, request: &[u8]) -> Fallible<()> {
-    let instructions = measure(&mut Gateway::start(toml)?, request)?.instructions;
+    let instructions = measure(&mut Gateway::start(toml)?, request, Connections::One)?.instructions;
     println!("{number:>7} {of}: {instructions}");
     Ok(())
 }

@@ -45,7 +45,7 @@ fn main() -> Fallible<ExitCode> {
     let mut measured = Vec::new();
     for shape in shapes::all() {
         let mut gateway = Gateway::start(&upstream.configuration(&shape.toml))?;
-        let counts = shapes::measure(&mut gateway, &shape.request)?;
+        let counts = shapes::measure(&mut gateway, &shape.request, shape.connections)?;
         println!(
             "{:<10} per request: {:>7} instructions, {:>3} allocations, {:>3} clock reads",
             shape.name, counts.instructions, counts.allocations, counts.clock_reads

@@ -20,19 +20,35 @@ pub(crate) struct Shape {
     /// Added to the configuration.
     pub(crate) toml: String,
     pub(crate) request: Vec<u8>,
+    pub(crate) connections: Connections,
 }
 
-pub(crate) fn all() -> [Shape; 4] {
+/// The connections on which a caller sends its requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connections {
+    One,
+    OnePerRequest,
+}
+
+pub(crate) fn all() -> [Shape; 5] {
     [
         Shape {
             name: "get_1k",
             toml: String::new(),
             request: get("/bytes/1024", CUSTOMER),
+            connections: Connections::One,
+        },
+        Shape {
+            name: "connection",
+            toml: String::new(),
+            request: get("/bytes/1024", &format!("{CUSTOMER}Connection: close\r\n")),
+            connections: Connections::OnePerRequest,
         },
         Shape {
             name: "post_64k",
             toml: String::new(),
             request: post("/bytes/2", "application/json", &"x".repeat(64 * 1024)),
+            connections: Connections::One,
         },
         Shape {
             name: "login",
@@ -42,11 +58,13 @@ pub(crate) fn all() -> [Shape; 4] {
                 "application/x-www-form-urlencoded",
                 &format!("grant_type=client_credentials&client_id=reports&client_secret={SECRET}"),
             ),
+            connections: Connections::One,
         },
         Shape {
             name: "links",
             toml: String::new(),
             request: get("/monitorodata/Machines", CUSTOMER),
+            connections: Connections::One,
         },
     ]
 }
@@ -55,10 +73,20 @@ pub(crate) fn all() -> [Shape; 4] {
 pub(crate) const CUSTOMER: &str = "Customer: acme\r\n";
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789A";
 
-/// Returns what the gateway does for `request`, sent repeatedly on one connection.
-pub(crate) fn measure(gateway: &mut Gateway, request: &[u8]) -> Fallible<Counts> {
-    let mut caller = Caller::connect(gateway.address)?;
-    let mut send = |number: usize| (0..number).try_for_each(|_| caller.request(request));
+/// Returns what the gateway does for `request`, sent repeatedly.
+pub(crate) fn measure(
+    gateway: &mut Gateway,
+    request: &[u8],
+    connections: Connections,
+) -> Fallible<Counts> {
+    let address = gateway.address;
+    let mut caller = Caller::connect(address)?;
+    let mut send = |number: usize| {
+        (0..number).try_for_each(|_| match connections {
+            Connections::One => caller.request(request),
+            Connections::OnePerRequest => Caller::connect(address)?.request(request),
+        })
+    };
     send(WARM_UP)?;
     gateway.count()?;
     send(1)?;
