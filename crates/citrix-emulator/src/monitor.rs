@@ -11,7 +11,8 @@ mod query_options;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use self::data::{ANALYTICS, MONITOR};
 use self::model::{EntitySet, Property, Service};
@@ -92,26 +93,54 @@ fn collection(
     })
 }
 
-fn page(call: &Call<'_>, set: &EntitySet, options: &QueryOptions, rows: &[usize]) -> Response {
+fn page(
+    call: &Call<'_>,
+    set: &'static EntitySet,
+    options: &QueryOptions,
+    rows: &[usize],
+) -> Response {
     let first = options.skip.min(rows.len());
     // `$top` limits the whole result, `PAGE` one response.
     let wanted = options.top.unwrap_or(usize::MAX).min(rows.len() - first);
     let length = wanted.min(PAGE);
-    let mut body = Map::new();
-    let context = context(call, set) + &options.projection.context();
-    body.insert("@odata.context".to_owned(), json!(context));
-    if options.count {
-        body.insert("@odata.count".to_owned(), json!(rows.len()));
+    let top = options.top.map(|top| top.saturating_sub(length));
+    let next_link = (wanted > length)
+        .then(|| next_link(&base(call), set.name, call.query(), top, first + length));
+    odata(&Page {
+        context: context(call, set) + &options.projection.context(),
+        count: options.count.then_some(rows.len()),
+        next_link,
+        value: Rows {
+            set,
+            projection: &options.projection,
+            indices: &rows[first..first + length],
+        },
+    })
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    #[serde(rename = "@odata.context")]
+    context: String,
+    #[serde(rename = "@odata.count", skip_serializing_if = "Option::is_none")]
+    count: Option<usize>,
+    #[serde(rename = "@odata.nextLink", skip_serializing_if = "Option::is_none")]
+    next_link: Option<String>,
+    value: Rows<'a>,
+}
+
+/// Rows that are generated while they are serialized, one at a time.
+struct Rows<'a> {
+    set: &'static EntitySet,
+    projection: &'a Projection,
+    indices: &'a [usize],
+}
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let row = |&index| self.projection.row(self.set, index);
+        serializer.collect_seq(self.indices.iter().map(row))
     }
-    let page = rows[first..first + length].iter();
-    let page = page.map(|&index| Value::Object(options.projection.row(set, index)));
-    body.insert("value".to_owned(), page.collect());
-    if wanted > length {
-        let top = options.top.map(|top| top - length);
-        let link = next_link(&base(call), set.name, call.query(), top, first + length);
-        body.insert("@odata.nextLink".to_owned(), json!(link));
-    }
-    odata(&Value::Object(body))
 }
 
 /// Responds to `GET {EntitySet}({key})`, and below it to navigation properties, a property and its
@@ -183,9 +212,9 @@ fn base(call: &Call<'_>) -> String {
     }
 }
 
-fn odata(body: &Value) -> Response {
+fn odata(body: &impl Serialize) -> Response {
     let media = HeaderValue::from_static("application/json; odata.metadata=minimal");
-    versioned(responses::ok(body), media)
+    versioned(responses::json(StatusCode::OK, body), media)
 }
 
 fn xml(text: String) -> Response {
