@@ -199,6 +199,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rfc8446_8_no_early_data_is_sent() {
+        let configs = ClientConfigs::new(RootCertStore::empty()).unwrap();
+        assert!(!configs.small.enable_early_data && !configs.post_quantum.enable_early_data);
+    }
+
+    #[test]
     fn post_quantum_client_hello_has_six_times_the_size_of_the_small_one() {
         let configs = ClientConfigs::new(RootCertStore::empty()).unwrap();
         let size = |config| {

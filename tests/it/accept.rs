@@ -5,7 +5,9 @@ mod client_certificates;
 mod close_notify;
 mod expect_continue;
 mod handshakes;
+mod http2_frames;
 mod http2_heads;
+mod http2_malformed;
 mod idle;
 mod listeners;
 mod memory;
@@ -231,4 +233,21 @@ async fn connections_are_distributed_over_workers() {
     }
     // Each worker has its own pool; sequential callers need one connection from each.
     assert_eq!(upstream.connections(), 3);
+}
+
+#[tokio::test]
+async fn rfc9112_9_6_request_after_connection_close_is_not_processed() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for option in ["close", "x, CLOSE"] {
+        let first = format!("GET /1 HTTP/1.1\r\nHost: localhost\r\nConnection: {option}\r\n\r\n");
+        let mut caller = gateway.connect().await;
+        caller.write(first + SIMPLE).await;
+        let response = caller.response().await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.field("connection").as_deref(), Some("close"));
+        caller.closed().await;
+        assert_eq!(upstream.request().await.line(), "GET /1 HTTP/1.1");
+    }
+    upstream.assert_no_more_requests().await;
 }

@@ -11,30 +11,31 @@ use tokio::net::tcp::OwnedReadHalf;
 use crate::callers::block;
 use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
-const FLOW_CONTROL_ERROR: u32 = 3;
+pub const FLOW_CONTROL_ERROR: u32 = 3;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// GET, http, /, and `:authority: localhost` in HPACK.
-const GET: &[u8] = b"\x82\x86\x84\x41\x09localhost";
+pub const GET: &[u8] = b"\x82\x86\x84\x41\x09localhost";
 /// Like [`GET`], with POST.
-const POST: &[u8] = b"\x83\x86\x84\x41\x09localhost";
+pub const POST: &[u8] = b"\x83\x86\x84\x41\x09localhost";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// Returns a frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -44,7 +45,7 @@ fn request(stream: u32) -> Vec<u8> {
 }
 
 /// A received frame: kind, stream, payload.
-type Received = (u8, u32, Vec<u8>);
+pub type Received = (u8, u32, Vec<u8>);
 
 async fn next(from: &mut OwnedReadHalf) -> Option<Received> {
     let mut head = [0; 9];
@@ -59,13 +60,13 @@ async fn next(from: &mut OwnedReadHalf) -> Option<Received> {
     ))
 }
 
-fn code(payload: &[u8], at: usize) -> u32 {
+pub fn code(payload: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(payload[at..at + 4].try_into().unwrap())
 }
 
 /// Opens a connection with these settings and sends frames, even if writing fails. Returns the
 /// frames received until the gateway closed or one satisfied `enough`.
-async fn attack(
+pub async fn attack(
     gateway: &Gateway,
     settings: &[u8],
     frames: Vec<u8>,
@@ -140,7 +141,8 @@ impl Bystander {
     }
 }
 
-async fn gateway(limits: &str) -> (Gateway, Upstream) {
+/// Starts a gateway with these limits.
+pub async fn gateway(limits: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&format!("[limits]\n{limits}"))

@@ -1,5 +1,7 @@
 //! The upstream request, byte for byte (interface §4.1).
 
+mod fields;
+
 use bytes::Bytes;
 use http::Request;
 

@@ -4,6 +4,7 @@
 mod client_hello;
 mod cloud;
 mod http2;
+mod http2_frames;
 mod regions;
 mod retry;
 mod reuse;

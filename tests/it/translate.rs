@@ -1,5 +1,7 @@
 //! The response as the caller sees it (interface §4.2).
 
+mod fields;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;

@@ -119,6 +119,9 @@ mod tests {
         check(Some("2025-01-01T00:00:45Z"), "", Some(0));
         check(Some("Wed, 01 Jan 2025 00:00:30 GMT"), "", Some(0));
         check(Some("Thursday, 01-Jan-26 00:00:30 GMT"), "", Some(30));
+        check(Some("Thu Jan  1 00:00:30 2026"), "", Some(30));
+        // More than 50 years ahead (RFC 9110 section 5.6.7).
+        check(Some("Friday, 01-Jan-99 00:00:30 GMT"), "", Some(0));
         check(
             None,
             r#"{"type":"x","parameters":[{"name":"a","value":"1"},{"name":"retryDelay","value":"12"}]}"#,

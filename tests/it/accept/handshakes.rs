@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use rustls::pki_types::ServerName;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::harness::pki::{TestCa, TlsFiles};
 use crate::harness::{
-    Gateway, OK, Upstream, get, http2_over, tls_client, wait_until, within_timeout,
+    Gateway, OK, Upstream, Wire, get, http2_over, tls_client, wait_until, within_timeout,
 };
 
 struct Setup {
@@ -194,4 +198,69 @@ async fn http2_over_tls_is_served_after_a_failed_handshake() {
     let request = Request::get("https://localhost/").body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
     assert_eq!(within_timeout(response).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn rfc8446_8_resumed_session_permits_no_early_data() {
+    let setup = Setup::new().await;
+    let mut tls = tls_client(Some(&setup.ca), &["http/1.1"]);
+    tls.enable_early_data = true;
+    let tls = Arc::new(tls);
+    let name = ServerName::try_from("localhost").unwrap();
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let mut offering = ClientConnection::new(Arc::clone(&tls), name.clone()).unwrap();
+        assert!(offering.early_data().is_none(), "{expected:?}");
+        let socket = TcpStream::connect(setup.gateway.address()).await.unwrap();
+        let connecting = TlsConnector::from(Arc::clone(&tls)).connect(name.clone(), socket);
+        let stream = within_timeout(connecting).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(expected));
+        // The tickets precede the response.
+        let mut caller = Wire::new(stream);
+        caller.write(get("/")).await;
+        assert_eq!(caller.response().await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn rfc8446_9_1_mandatory_parameters_are_accepted() {
+    let setup = Setup::new().await;
+    for suite in [
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+        // With HTTP/2 (RFC 9113 section 9.2.2).
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ] {
+        let provider = CryptoProvider {
+            cipher_suites: vec![suite],
+            kx_groups: vec![kx_group::SECP256R1],
+            ..default_provider()
+        };
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(setup.ca.as_bytes()).unwrap();
+        roots.add(ca).unwrap();
+        let mut tls = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[suite.version()])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let socket = TcpStream::connect(setup.gateway.address()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connecting = TlsConnector::from(Arc::new(tls)).connect(name, socket);
+        let mut http2: h2::client::SendRequest<Bytes> =
+            http2_over(within_timeout(connecting).await.unwrap()).await;
+        let request = Request::get("https://localhost/").body(()).unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn rfc9113_3_4_invalid_preface_closes_the_connection() {
+    let setup = Setup::new().await;
+    let (mut caller, selected) = setup.gateway.connect_tls(&setup.ca, &["h2"]).await;
+    assert_eq!(selected.as_deref(), Some("h2"));
+    caller.write(get("/")).await;
+    let rest = caller.rest().await;
+    assert!(!rest.starts_with(b"HTTP/"), "{rest:?}");
+    setup.upstream.assert_no_more_requests().await;
 }

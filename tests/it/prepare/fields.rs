@@ -1,0 +1,52 @@
+//! Fields of requests that only the caller may decide on.
+
+use http::Request;
+
+use crate::harness::{Gateway, Message, OK, Upstream, get_with, within_timeout};
+
+/// Conditions, ranges and cache directives, which only an origin server or a cache evaluates, and
+/// fields of one name whose order matters.
+const UNCHANGED: [(&str, &str); 12] = [
+    ("x-many", "1"),
+    ("if-none-match", "\"a\", W/\"b\""),
+    ("x-many", "2, 3"),
+    ("if-none-match", "\"c\""),
+    ("if-modified-since", "Sunday, 06-Nov-94 08:49:37 GMT"),
+    ("if-unmodified-since", "not a date"),
+    ("range", "bytes=5-4, pages=1-2"),
+    ("if-range", "W/\"weak\""),
+    ("cache-control", "no-cache, x-own=\"a, b\""),
+    ("x-many", ""),
+    ("cache-control", "no-transform"),
+    ("pragma", "no-cache"),
+];
+
+fn assert_unchanged(request: &Message, sent_as: &str) {
+    for (name, _) in UNCHANGED {
+        let of_name = |(each, value)| (each == name).then_some(value);
+        let sent: Vec<_> = UNCHANGED.into_iter().filter_map(of_name).collect();
+        assert_eq!(request.fields(name), sent, "{sent_as} {name}");
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_13_2_1_conditions_ranges_and_directives_are_left_to_the_upstream() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    let fields = UNCHANGED.map(|(name, value)| format!("{name}: {value}\r\n"));
+    for path in ["/x", "/monitorodata/Machines"] {
+        let response = gateway.raw(get_with(path, &fields.concat())).await;
+        assert_eq!(response.status(), 200);
+        assert_unchanged(&upstream.request().await, "HTTP/1.1");
+        let request = Request::get(gateway.url(path));
+        let request = UNCHANGED
+            .into_iter()
+            .fold(request, |request, (name, value)| {
+                request.header(name, value)
+            });
+        let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
+        assert_unchanged(&upstream.request().await, "HTTP/2");
+    }
+}

@@ -1,0 +1,63 @@
+//! Fields of responses that only the upstream may decide on.
+
+use http::Request;
+
+use crate::harness::{Gateway, OK, Upstream, get, within_timeout};
+
+/// Fields that an intermediary must not modify, and fields of one name whose order matters.
+const UNCHANGED: [(&str, &str); 14] = [
+    ("allow", "GET, PATCH"),
+    ("www-authenticate", "CwsAuth realm=\"a, b\""),
+    ("x-many", "1"),
+    ("www-authenticate", "Bearer, Basic realm=\"c\""),
+    ("vary", "Accept"),
+    ("x-many", "2, 3"),
+    ("cache-control", "max-age=5, x-own=\"a, b\""),
+    ("cache-control", "no-store"),
+    ("x-many", ""),
+    ("age", "3"),
+    ("expires", "0"),
+    ("content-range", "bytes 5-4/3"),
+    ("accept-ranges", "none"),
+    ("retry-after", "Sunday, 06-Nov-94 08:49:37 GMT"),
+];
+
+/// Returns the values of a field in [`UNCHANGED`].
+fn values(name: &str) -> Vec<&'static str> {
+    let of_name = |(each, value)| (each == name).then_some(value);
+    UNCHANGED.into_iter().filter_map(of_name).collect()
+}
+
+#[tokio::test]
+async fn rfc9110_5_3_fields_of_the_upstream_pass_unchanged_and_in_order() {
+    let fields = UNCHANGED.map(|(name, value)| format!("{name}: {value}\r\n"));
+    let response = format!(
+        "HTTP/1.1 405 Method Not Allowed\r\n{}Content-Length: 2\r\n\r\n{{}}",
+        fields.concat()
+    );
+    let upstream = Upstream::responding(response).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    for path in ["/x", "/monitorodata/Machines"] {
+        let over_http1 = gateway.raw(get(path)).await;
+        let request = Request::get(gateway.url(path)).body(()).unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        let over_http2 = within_timeout(response).await.unwrap();
+        for (name, _) in UNCHANGED {
+            assert_eq!(over_http1.fields(name), values(name), "{path} {name}");
+            let fields = over_http2.headers().get_all(name).iter();
+            assert_eq!(fields.collect::<Vec<_>>(), values(name), "{path} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rfc9112_4_status_line_without_a_reason_keeps_its_space() {
+    for line in ["HTTP/1.1 599 ", "HTTP/1.1 599"] {
+        let response = format!("{line}\r\nContent-Length: 0\r\n\r\n");
+        let upstream = Upstream::responding(response).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let response = gateway.raw(get("/")).await;
+        assert!(response.line().starts_with("HTTP/1.1 599 "), "{line}");
+    }
+}
