@@ -10,13 +10,14 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, SendStream, StreamId};
-use http::{Extensions, Request, Response, Uri, header};
+use http::header::{self, Entry, HeaderMap, HeaderValue};
+use http::{Extensions, Request, Response, Uri};
 use http_body::Body;
 use tokio::time::timeout;
 
@@ -28,6 +29,7 @@ use super::stream::Stream;
 use super::stream_body::{Respond, STREAM_WINDOW, StreamBody};
 use crate::config::Limits;
 use crate::inbound::transfer_rate::IdleTimer;
+use crate::system::clock::{Clock, since_epoch};
 use citrix_wire::framing_guard::FramingError;
 use citrix_wire::hop_by_hop;
 
@@ -245,6 +247,7 @@ where
     let (mut head, body) = responded.await.ok_or(Abandoned)?.into_parts();
     drop(response);
     hop_by_hop::remove(&mut head.headers);
+    add_date(&mut head.headers);
     if let Some(length) = body.size_hint().exact()
         && length > 0
     {
@@ -273,6 +276,16 @@ where
         }
     }
     Ok(())
+}
+
+/// Adds `Date` to a response without one (RFC 9110 section 6.6.1). Over HTTP/1.1 hyper adds it.
+fn add_date(headers: &mut HeaderMap) {
+    if let Entry::Vacant(date) = headers.entry(header::DATE) {
+        let now = SystemTime::UNIX_EPOCH + since_epoch(Clock::SYSTEM.now());
+        if let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(now)) {
+            date.insert(now);
+        }
+    }
 }
 
 impl Drop for ResponseWriter {

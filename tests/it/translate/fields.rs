@@ -1,4 +1,4 @@
-//! Fields of responses that only the upstream may decide on.
+//! Fields of responses that only the upstream may decide on, and the one that the gateway adds.
 
 use http::Request;
 
@@ -47,6 +47,33 @@ async fn rfc9110_5_3_fields_of_the_upstream_pass_unchanged_and_in_order() {
             assert_eq!(over_http1.fields(name), values(name), "{path} {name}");
             let fields = over_http2.headers().get_all(name).iter();
             assert_eq!(fields.collect::<Vec<_>>(), values(name), "{path} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_6_6_1_response_without_date_gets_one() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    // Citrix's response, and one of the gateway itself.
+    for (authority, status) in [("localhost", 200), ("rebound.example", 421)] {
+        let over_http1 = gateway.raw(get("/").replace("localhost", authority)).await;
+        let request = Request::get(format!("http://{authority}/"))
+            .body(())
+            .unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        let over_http2 = within_timeout(response).await.unwrap();
+        assert_eq!(over_http2.status(), status);
+        let date = over_http2.headers().get("date").map(|date| date.to_str());
+        for date in [
+            over_http1.field("date").as_deref(),
+            date.and_then(Result::ok),
+        ] {
+            let date = date.unwrap_or_else(|| panic!("{status} without Date"));
+            let parsed = httpdate::parse_http_date(date).unwrap();
+            // The one format that senders use (RFC 9110 section 5.6.7).
+            assert_eq!(httpdate::fmt_http_date(parsed), date);
         }
     }
 }
