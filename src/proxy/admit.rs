@@ -10,7 +10,7 @@ mod rules;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::Body as _;
 
 use super::HeadFacts;
@@ -23,8 +23,8 @@ use crate::intercept::EnteredPath;
 use crate::state::Shared;
 use crate::state::addressing::{RouteMatch, too_many_readings};
 use crate::state::{Customer, Snapshot};
-use citrix_wire::host;
 use citrix_wire::known_fields::KnownFields;
+use citrix_wire::{host, max_forwards};
 
 use self::caller::pick_caller;
 use self::customer::pick_customer;
@@ -106,12 +106,7 @@ fn check<'s>(
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => host::fields(&head.headers).next().cloned(),
     };
-    if fields.has(KnownFields::TRANSFER_ENCODING) {
-        reject_codings(&head.headers)?;
-    }
-    if fields.has(KnownFields::CONTENT_LENGTH) {
-        reject_too_large(live, &head.headers)?;
-    }
+    check_fields(live, head, fields)?;
     // The checks below depend on which customers exist; all others precede them.
     rules::check_named_customers(snapshot, target.path(), &readings, exchange)?;
     // Before the customer is looked up: a path without a route is 404 whichever customer it names.
@@ -155,6 +150,22 @@ fn check<'s>(
         host,
         policy,
     })
+}
+
+/// Rejects a request whose fields state that it cannot be forwarded, and counts down
+/// `Max-Forwards`.
+fn check_fields(live: &Live, head: &mut Parts, fields: KnownFields) -> Result<(), Failure> {
+    if fields.has(KnownFields::TRANSFER_ENCODING) {
+        reject_codings(&head.headers)?;
+    }
+    if fields.has(KnownFields::CONTENT_LENGTH) {
+        reject_too_large(live, &head.headers)?;
+    }
+    if head.method == Method::OPTIONS {
+        max_forwards::decrement(&mut head.headers)
+            .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Returns the path and query of the request target.

@@ -22,6 +22,7 @@ pub mod json;
 pub mod known_fields;
 pub mod link_rewrite;
 pub mod lookalikes;
+pub mod max_forwards;
 pub mod path;
 pub mod path_readings;
 pub mod percent;

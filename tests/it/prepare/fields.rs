@@ -1,7 +1,8 @@
-//! Fields of requests that only the caller may decide on.
+//! Fields of requests that only the caller may decide on, and the one that is counted down.
 
 use http::Request;
 
+use super::forwarded;
 use crate::harness::{Gateway, Message, OK, Upstream, get_with, within_timeout};
 
 /// Conditions, ranges and cache directives, which only an origin server or a cache evaluates, and
@@ -49,4 +50,32 @@ async fn rfc9110_13_2_1_conditions_ranges_and_directives_are_left_to_the_upstrea
         assert_eq!(within_timeout(response).await.unwrap().status(), 200);
         assert_unchanged(&upstream.request().await, "HTTP/2");
     }
+}
+
+#[tokio::test]
+async fn rfc9110_7_6_2_options_request_is_forwarded_as_often_as_it_permits() {
+    let options = |fields: &str| get_with("/x", fields).replace("GET", "OPTIONS");
+    for (sent, left) in [
+        ("", None),
+        ("Max-Forwards: 1\r\n", Some("0")),
+        ("Max-Forwards: 10\r\n", Some("9")),
+    ] {
+        let request = forwarded(options(sent)).await;
+        assert_eq!(request.field("max-forwards").as_deref(), left, "{sent}");
+    }
+    // It has no meaning for other methods.
+    let request = forwarded(get_with("/x", "Max-Forwards: 0\r\n")).await;
+    assert_eq!(request.field("max-forwards").as_deref(), Some("0"));
+
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for fields in ["Max-Forwards: 0\r\n", "Max-Forwards: x\r\n"] {
+        let response = gateway.raw(options(fields)).await;
+        response.problem(400, "bad_request");
+    }
+    let mut http2 = gateway.http2().await;
+    let request = Request::options(gateway.url("/x")).header("max-forwards", "0");
+    let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+    assert_eq!(within_timeout(response).await.unwrap().status(), 400);
+    upstream.assert_no_more_requests().await;
 }
