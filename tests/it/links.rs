@@ -242,6 +242,23 @@ async fn other_types_partial_content_and_unknown_codings_pass_unchanged() {
 }
 
 #[tokio::test]
+async fn rfc9111_5_2_2_6_body_that_must_not_be_transformed_passes_unchanged() {
+    let fields = "Cache-Control: private, No-Transform\r\nETag: \"a\"\r\n";
+    let upstream = Upstream::reflecting(move |own| {
+        let fields = format!("{fields}Location: {own}/x\r\n");
+        response(&fields, page(own).as_bytes())
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let got = gateway.raw(get("/monitorodata/Machines")).await;
+    assert_eq!(got.text(), page(&upstream.url()));
+    assert_eq!(got.field("etag").as_deref(), Some("\"a\""));
+    assert!(got.has("content-length"));
+    // Fields are no content.
+    assert_eq!(got.field("location").as_deref(), Some("http://localhost/x"));
+}
+
+#[tokio::test]
 async fn truncated_rewritten_response_is_truncated_for_the_caller() {
     let half = page("https://api.cloud.com");
     for (fields, body) in [

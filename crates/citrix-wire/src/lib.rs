@@ -4,6 +4,7 @@
 //! rules of HTTP, [`citrix`] those of Citrix Cloud; [`policy`] evaluates a caller's rules.
 
 pub mod basic_auth;
+pub mod cache_control;
 pub mod citrix;
 pub mod coding;
 pub mod connect_target;

@@ -10,6 +10,7 @@ use crate::proxy::pick_route::Picked;
 use crate::state::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
+use citrix_wire::cache_control::forbids_transformation;
 use citrix_wire::coding::ContentCoding;
 use citrix_wire::known_fields::KnownFields;
 use citrix_wire::link_rewrite::{
@@ -46,7 +47,9 @@ impl LinkContext<'_> {
         }
         let headers = response.headers_mut();
         let in_head = fields.has(KnownFields::LINK);
-        let in_body = self.picked.route.config.rewrite_links && is_json(headers);
+        let in_body = self.picked.route.config.rewrite_links
+            && is_json(headers)
+            && !forbids_transformation(headers);
         let rewriter = (in_head || in_body).then(|| self.rewriter(redirected_to));
         let Some(rewriter) = rewriter.flatten() else {
             return with_body(response, ForwardedBody::Unchanged);
