@@ -85,6 +85,8 @@ pub struct Exchange {
     collapsed: bool,
     /// The token that Citrix's response must not contain.
     sent_token: Option<Rc<HeldToken>>,
+    /// The trailers of Citrix's response may be those of its connection.
+    drops_trailers: bool,
     response: ResponseRecord,
     /// `true` once the audit log has the rejection.
     rejection_audited: bool,
@@ -197,6 +199,7 @@ impl Exchange {
             attempts: 0,
             collapsed: false,
             sent_token: None,
+            drops_trailers: false,
             response: ResponseRecord::default(),
             rejection_audited: false,
             in_flood: false,
@@ -268,6 +271,11 @@ impl Exchange {
     /// Sets the token of the request, so that it is removed from the response's trailers.
     pub fn set_sent_token(&mut self, token: Rc<HeldToken>) {
         self.sent_token = Some(token);
+    }
+
+    /// Removes all trailer fields from the response: `Connection` names some of them, or may do so.
+    pub fn drop_trailers(&mut self) {
+        self.drops_trailers = true;
     }
 
     /// Records that the response is that of another exchange with Citrix, which has the id

@@ -103,6 +103,10 @@ impl Exchange {
 
     /// Applies the rules for Citrix's header fields to its trailers.
     pub(super) fn filter_trailers(&self, trailers: &mut HeaderMap) {
+        if self.drops_trailers {
+            // No trailer has to be forwarded (RFC 9110 section 6.5.1).
+            trailers.clear();
+        }
         retain_response_trailers(trailers);
         if let Some(token) = &self.sent_token {
             token.remove_echoes(trailers);

@@ -36,6 +36,8 @@ struct StreamedBody {
     /// What was read ahead: to send `100 Continue`, or to have the body at hand.
     ahead: VecDeque<Option<Result<Frame<Bytes>, BodyFault>>>,
     remaining: u64,
+    /// Trailers may be those of the caller's connection.
+    drops_trailers: bool,
     idle: IdleTimer,
     progress: Rc<BodyProgress>,
     /// The caller's connection; `None` for a replayed body.
@@ -109,6 +111,7 @@ impl CallerBody {
             source,
             ahead: VecDeque::new(),
             remaining: 0,
+            drops_trailers: false,
             idle: IdleTimer::new(Duration::ZERO),
             progress: Rc::default(),
             connection: connection.map(Rc::clone),
@@ -121,6 +124,13 @@ impl CallerBody {
         if let Some(streamed) = &mut self.0 {
             streamed.remaining = max_bytes;
             streamed.idle = IdleTimer::new(idle);
+        }
+    }
+
+    /// Removes all trailer fields: `Connection` names some of them, or may do so.
+    pub fn drop_trailers(&mut self) {
+        if let Some(streamed) = &mut self.0 {
+            streamed.drops_trailers = true;
         }
     }
 
@@ -243,6 +253,8 @@ impl StreamedBody {
         };
         self.remaining = remaining;
         Some(Ok(match frame.into_trailers() {
+            // No trailer has to be forwarded (RFC 9110 section 6.5.1).
+            Ok(_) if self.drops_trailers => Frame::trailers(HeaderMap::new()),
             Ok(trailers) => Frame::trailers(passable(trailers)),
             Err(frame) => frame,
         }))

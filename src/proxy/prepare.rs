@@ -81,7 +81,7 @@ pub fn prepare<'s>(
         head,
         route_match,
         fields,
-        body,
+        mut body,
         customer,
         host,
         expects_continue,
@@ -97,6 +97,9 @@ pub fn prepare<'s>(
         reject_login(forms.read())?;
     }
     let headers = &mut head.headers;
+    if fields.has(KnownFields::HOP_BY_HOP) && hop_by_hop::remove_nominated(headers) {
+        body.drop_trailers();
+    }
     let names_site = adapt_caller_fields(headers, fields, picked.route);
     let sends_json = wants_json(headers, forms.paths());
     let mut list = forwarded_fields(headers, &picked.destination.host);
@@ -218,13 +221,9 @@ fn add_default_fields(list: &mut FieldList, route: &Route) {
     }
 }
 
-/// Applies the rules for several fields or for values: removes fields that `Connection` names, joins
-/// cookies, and restricts what the route's link rewriting limits. Returns `true` if the caller names
-/// a site.
+/// Applies the rules for several fields or for values: joins cookies, and restricts what the route's
+/// link rewriting limits. Returns `true` if the caller names a site.
 fn adapt_caller_fields(headers: &mut HeaderMap, fields: KnownFields, route: &Route) -> bool {
-    if fields.has(KnownFields::HOP_BY_HOP) {
-        hop_by_hop::remove_nominated(headers);
-    }
     if fields.has(KnownFields::COOKIE) {
         join_cookies(headers);
     }

@@ -56,8 +56,8 @@ pub fn translate(
         // RFC 9110 section 8.6.
         headers.remove(CONTENT_LENGTH);
     }
-    if fields.has(NOT_FORWARDED) {
-        hop_by_hop::remove_set(headers, NOT_FORWARDED);
+    if fields.has(NOT_FORWARDED) && hop_by_hop::remove_set(headers, NOT_FORWARDED) {
+        exchange.drop_trailers();
     }
     if let Some(token) = token {
         token.remove_echoes(headers);

@@ -20,32 +20,41 @@ pub fn remove(headers: &mut HeaderMap) {
     remove_set(headers, KnownFields::HOP_BY_HOP);
 }
 
-/// Removes the fields of a set, and those that `Connection` names.
-pub fn remove_set(headers: &mut HeaderMap, set: KnownFields) {
-    remove_with(headers, |name| KnownFields::of_name(name).has(set));
+/// Removes the fields of a set, and those that `Connection` names. Returns `true` like
+/// [`remove_nominated`].
+pub fn remove_set(headers: &mut HeaderMap, set: KnownFields) -> bool {
+    remove_with(headers, |name| KnownFields::of_name(name).has(set))
 }
 
-/// Removes the fields that `unwanted` selects, and those that `Connection` names.
-pub fn remove_with(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+/// Removes the fields that `unwanted` selects, and those that `Connection` names. Returns `true`
+/// like [`remove_nominated`].
+pub fn remove_with(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) -> bool {
     // Allocates nothing for the many messages without such fields.
     let mut found: Vec<HeaderName> = headers
         .keys()
         .filter(|name| unwanted(name))
         .cloned()
         .collect();
+    let mut names_others = false;
     if found.contains(&CONNECTION) {
-        found.extend(nominated(headers));
+        let nominated = nominated(headers);
+        names_others = !nominated.iter().all(is_hop_by_hop);
+        found.extend(nominated);
     }
     for name in found {
         headers.remove(name);
     }
+    names_others
 }
 
-/// Removes the fields that `Connection` names.
-pub fn remove_nominated(headers: &mut HeaderMap) {
-    for name in nominated(headers) {
+/// Removes the fields that `Connection` names. Returns `true` if it names others than the fixed
+/// ones: these must not be forwarded as trailer fields either.
+pub fn remove_nominated(headers: &mut HeaderMap) -> bool {
+    let nominated = nominated(headers);
+    for name in &nominated {
         headers.remove(name);
     }
+    !nominated.iter().all(is_hop_by_hop)
 }
 
 /// Returns the field names listed in `Connection`, without its options `close` and `keep-alive`.

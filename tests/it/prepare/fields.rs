@@ -79,3 +79,15 @@ async fn rfc9110_7_6_2_options_request_is_forwarded_as_often_as_it_permits() {
     assert_eq!(within_timeout(response).await.unwrap().status(), 400);
     upstream.assert_no_more_requests().await;
 }
+
+#[tokio::test]
+async fn rfc9110_7_6_1_trailer_that_connection_names_is_not_forwarded() {
+    let request = forwarded(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close, X-Sum\r\n\
+         Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+    )
+    .await;
+    assert_eq!((request.text().as_str(), request.complete), ("hello", true));
+    let framed = String::from_utf8(request.framed).unwrap();
+    assert!(!framed.to_lowercase().contains("x-sum"), "{framed}");
+}

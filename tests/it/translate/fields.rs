@@ -88,3 +88,25 @@ async fn rfc9112_4_status_line_without_a_reason_keeps_its_space() {
         assert!(response.line().starts_with("HTTP/1.1 599 "), "{line}");
     }
 }
+
+#[tokio::test]
+async fn rfc9110_7_6_1_trailer_that_connection_names_is_not_forwarded() {
+    for (connection, forwarded) in [("keep-alive", true), ("keep-alive, X-Sum", false)] {
+        let response = format!(
+            "HTTP/1.1 200 OK\r\nConnection: {connection}\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\n{{}}\r\n0\r\nX-Sum: 1\r\n\r\n"
+        );
+        let upstream = Upstream::responding(response).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let mut http2 = gateway.http2().await;
+        let request = Request::get(gateway.url("/")).body(()).unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        let mut body = within_timeout(response).await.unwrap().into_body();
+        while let Some(data) = within_timeout(body.data()).await {
+            data.unwrap();
+        }
+        let trailers = within_timeout(body.trailers()).await.unwrap();
+        let has_sum = trailers.is_some_and(|trailers| trailers.contains_key("x-sum"));
+        assert_eq!(has_sum, forwarded, "{connection}");
+    }
+}
