@@ -77,7 +77,10 @@ fn is_shared(status: StatusCode) -> bool {
             StatusCode::UNAUTHORIZED
                 | StatusCode::REQUEST_TIMEOUT
                 | StatusCode::TOO_EARLY
+                // Not even a cache may use these for another request (RFC 6585).
+                | StatusCode::PRECONDITION_REQUIRED
                 | StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
         )
 }
 
@@ -89,7 +92,9 @@ mod tests {
     fn responses_about_the_moment_or_the_token_are_not_shared() {
         let shared = |status: u16| is_shared(StatusCode::from_u16(status).unwrap());
         assert!([200, 204, 206, 301, 304, 307, 400, 403, 404, 410, 422].map(shared) == [true; 11]);
-        let not = [101, 401, 408, 425, 429, 500, 502, 503, 504, 530, 999];
-        assert!(not.map(shared) == [false; 11]);
+        let not = [
+            101, 401, 408, 425, 428, 429, 431, 500, 502, 503, 504, 511, 530, 999,
+        ];
+        assert!(not.map(shared) == [false; 14]);
     }
 }
