@@ -71,7 +71,8 @@ impl Lifetime {
 /// # Errors
 /// [`Outcome::Empty`], [`Outcome::NotJson`], [`Outcome::Truncated`], [`Outcome::Malformed`],
 /// [`Outcome::ErrorIn200`], [`Outcome::InvalidClient`] for that `error` code, and
-/// [`Outcome::BadToken`].
+/// [`Outcome::BadToken`]. A `token_type` other than `bearer` is malformed: a token of an unknown
+/// type must not be used (RFC 6749 section 7.1).
 pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
     let body = json::without_bom(body).trim_ascii();
     match body.first() {
@@ -90,6 +91,9 @@ pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
         Some(INVALID_CLIENT) => return Err(Outcome::InvalidClient),
         Some(_) => return Err(Outcome::ErrorIn200),
         None => {}
+    }
+    if fields.has_unknown_type {
+        return Err(Outcome::Malformed);
     }
     let (token, lifetime) = match dialect {
         TokenDialect::Oauth2 => (
@@ -167,6 +171,8 @@ struct ResponseFields {
     expires_snake: Option<Duration>,
     expires_camel: Option<Duration>,
     error: Option<String>,
+    /// `token_type` is not `bearer`.
+    has_unknown_type: bool,
 }
 
 impl<'de> Deserialize<'de> for ResponseFields {
@@ -195,6 +201,7 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
                 "token" => fields.token = map.next_value::<Option<String>>()?.map(Into::into),
                 "expires_in" => fields.expires_snake = lifetime(&map.next_value()?),
                 "expiresin" => fields.expires_camel = lifetime(&map.next_value()?),
+                "token_type" => fields.has_unknown_type = !is_bearer(&map.next_value()?),
                 "error" => fields.error = error_code(map.next_value()?),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -202,6 +209,15 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
             }
         }
         Ok(fields)
+    }
+}
+
+/// Returns `true` for `bearer`, whose case makes no difference, and for no type.
+fn is_bearer(token_type: &Value) -> bool {
+    match token_type {
+        Value::Null => true,
+        Value::String(name) => name.eq_ignore_ascii_case("bearer"),
+        _ => false,
     }
 }
 

@@ -199,6 +199,18 @@ fn invalid_body_returns_its_outcome() {
 }
 
 #[test]
+fn rfc6749_7_1_token_of_an_unknown_type_is_not_used() {
+    for known in [r#""bearer""#, r#""Bearer""#, "null"] {
+        let body = format!(r#"{{"token_type":{known},"access_token":"t","expires_in":5}}"#);
+        check(&body, "t", secs(5));
+    }
+    for unknown in [r#""mac""#, r#""bearer2""#, r#""""#, "1"] {
+        let body = format!(r#"{{"Token_Type":{unknown},"access_token":"t","expires_in":5}}"#);
+        rejects(body.as_bytes(), Outcome::Malformed);
+    }
+}
+
+#[test]
 fn error_field_in_a_200_is_an_error() {
     rejects(
         br#"{"error":"server_error","access_token":"t"}"#,
