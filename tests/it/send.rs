@@ -2,6 +2,7 @@
 //! (interface §4.2).
 
 mod client_hello;
+mod close_notify;
 mod cloud;
 mod http2;
 mod http2_frames;

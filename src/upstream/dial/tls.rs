@@ -81,6 +81,33 @@ impl UpstreamTls {
     }
 }
 
+/// Ends the session with `close_notify` (RFC 9112 section 9.8), if the socket accepts it at once.
+impl Drop for UpstreamTls {
+    fn drop(&mut self) {
+        let (io, session) = self.stream.get_mut();
+        session.send_close_notify();
+        let mut socket = AtOnce(io.get_ref());
+        while session.wants_write() && session.write_tls(&mut socket).is_ok_and(|sent| sent > 0) {}
+    }
+}
+
+/// Writes what the socket accepts without a wait.
+struct AtOnce<'s>(&'s TcpStream);
+
+impl io::Write for AtOnce<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.try_write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Unlike the stream's own implementation, it does not ask rustls for what cannot have arrived: a
 /// request would otherwise pay three times for a read that is pending.
 impl AsyncRead for UpstreamTls {
