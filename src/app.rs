@@ -135,6 +135,21 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
+impl Addresses {
+    /// Returns the TCP addresses for callers.
+    fn of_callers(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.iter().map(|(address, _)| address);
+        let of_tcp = |address: &BindAddress| match address {
+            BindAddress::Tcp(address) => Some(*address),
+            BindAddress::Unix(_) => None,
+        };
+        listeners
+            .chain(&self.intercept)
+            .filter_map(of_tcp)
+            .collect()
+    }
+}
+
 /// The outcome of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
@@ -191,7 +206,8 @@ impl App {
             callers: bound,
             admin: admin_listener,
         } = Sockets::bind(&boot, passed)?;
-        let dial_config = DialConfig::of(upstream_tls.configs.clone(), &live.upstream);
+        let dial_config = DialConfig::of(upstream_tls.configs.clone(), &live.upstream)
+            .with_own_addresses(addresses.of_callers());
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedControlClient::from(control::client(&live, &dial_config));
         let fleet = start_fleet(&boot, &live, &upstream_tls, &metrics)?;
@@ -250,6 +266,7 @@ impl App {
             self.dial_config.clone()
         } else {
             DialConfig::of(tls.configs.clone(), upstream)
+                .with_own_addresses(self.addresses.of_callers())
         };
         // Before the limits are named by its key.
         if let (Some(fleet), Some(settings)) = (&self.fleet, &config.live.fleet) {

@@ -71,6 +71,9 @@ pub enum ConnectError {
     /// Only private, local or reserved addresses, to which no tunnel leads.
     #[error("the name has no public address")]
     NotPublic,
+    /// A listener of this gateway.
+    #[error("the address is that of this gateway")]
+    Own,
     /// Refused or unreachable.
     #[error("TCP connection failed")]
     Tcp(#[source] io::Error),
@@ -138,6 +141,9 @@ impl ConnectError {
         match self {
             Self::Dns(_) => "check the configured host and the resolver",
             Self::NotPublic => "check the name; tunnels lead to public addresses only",
+            Self::Own => {
+                "check the configured host; upstream.resolve replaces what the resolver returns"
+            }
             Self::Tcp(_) => "check routing, firewalls and the port",
             Self::Proxy(error) => error.fault.advice(),
             Self::Tls(error) => TlsFault::of(error).advice(),
@@ -256,7 +262,11 @@ async fn open_tcp(
         if addresses.is_empty() {
             return Err(ConnectError::NotPublic);
         }
-        return connect(&addresses).await.map_err(ConnectError::Tcp);
+        let socket = connect(&addresses).await.map_err(ConnectError::Tcp)?;
+        return match dial_config.is_own(&socket) {
+            true => Err(ConnectError::Own),
+            false => Ok(socket),
+        };
     };
     let through = async {
         let addresses = resolve(proxy.host(), proxy.port())

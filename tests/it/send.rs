@@ -6,6 +6,7 @@ mod close_notify;
 mod cloud;
 mod http2;
 mod http2_frames;
+mod loops;
 mod regions;
 mod retry;
 mod reuse;

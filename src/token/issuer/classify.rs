@@ -35,9 +35,8 @@ fn outcome(error: &SendError) -> Outcome {
         }
         SendError::Connect(ConnectError::Proxy(_)) => Outcome::EgressProxy,
         SendError::Connect(ConnectError::Tls(error)) => Outcome::of_tls(TlsFault::of(error)),
-        SendError::Connect(ConnectError::Tcp(_) | ConnectError::Http(_)) | SendError::BadUrl(_) => {
-            Outcome::Connect
-        }
+        SendError::Connect(ConnectError::Own | ConnectError::Tcp(_) | ConnectError::Http(_))
+        | SendError::BadUrl(_) => Outcome::Connect,
         SendError::Broken(error)
             if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() =>
         {

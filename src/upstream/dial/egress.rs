@@ -13,6 +13,7 @@ use arc_swap::{ArcSwap, Guard};
 use rustls::client::danger::ServerCertVerifier;
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
+use tokio::net::TcpStream;
 
 use crate::config::{Egress, FixedAddresses, SecretSource, UpstreamSettings};
 use crate::system::files::{FileKind, FileReader, Poller};
@@ -28,6 +29,8 @@ pub struct DialConfig {
     egress: Arc<ArcSwap<Egress>>,
     /// `upstream.resolve`.
     resolve: Arc<FixedAddresses>,
+    /// The addresses for callers, to which no connection may lead.
+    own: Arc<[SocketAddr]>,
 }
 
 impl DialConfig {
@@ -38,7 +41,28 @@ impl DialConfig {
             small_hello: Arc::default(),
             egress: Arc::new(ArcSwap::from_pointee(egress)),
             resolve: Arc::default(),
+            own: Arc::default(),
         }
+    }
+
+    /// Returns it with the addresses at which the gateway itself listens for callers.
+    #[must_use]
+    pub fn with_own_addresses(mut self, own: impl Into<Arc<[SocketAddr]>>) -> Self {
+        self.own = own.into();
+        self
+    }
+
+    /// Returns `true` for a connection to a listener of the gateway itself: a request sent there
+    /// would arrive again and again (RFC 9110 section 7.6).
+    pub(super) fn is_own(&self, socket: &TcpStream) -> bool {
+        let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
+            return false;
+        };
+        let is_here = peer.ip() == local.ip();
+        self.own.iter().any(|own| {
+            own.port() == peer.port()
+                && (own.ip() == peer.ip() || own.ip().is_unspecified() && is_here)
+        })
     }
 
     /// Returns `true` for clones of one configuration.
