@@ -57,6 +57,7 @@ mod secrets;
 mod send;
 mod services;
 mod sites;
+mod standards;
 mod strict;
 mod token_failures;
 mod token_waits;
