@@ -4,7 +4,7 @@
 mod client_hello;
 mod close_notify;
 mod cloud;
-mod http2;
+pub mod http2;
 mod http2_frames;
 mod loops;
 mod regions;

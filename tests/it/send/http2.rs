@@ -18,7 +18,7 @@ const METHODS: [(&str, &str); 6] = [
     ("DELETE", ""),
 ];
 
-pub(super) fn in_front_of(upstream: &Http2Upstream) -> Plan {
+pub fn in_front_of(upstream: &Http2Upstream) -> Plan {
     Gateway::in_front_of(&Upstream::refusing())
         .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &upstream.url())
         .set("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", &upstream.ca_file())
