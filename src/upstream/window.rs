@@ -247,23 +247,28 @@ impl Window {
     /// full for `limit` in total.
     pub fn count_wait(&self, wait: &mut RoomWait, limit: Duration, contended: bool) {
         let now = Instant::now();
-        let elapsed = now - std::mem::replace(&mut wait.counted, now);
+        let since = std::mem::replace(&mut wait.counted, now);
         let mut state = self.lock();
-        let end = state.end_offset();
+        let (end, front_end) = (state.end_offset(), state.start + BLOCK as u64);
         let others_wait = contended || state.readers.values().any(|reader| reader.offset == end);
         let is_full = state.room() == Room::Full;
-        for number in &wait.slowest {
+        wait.slowest.retain(|number| {
             let Some(reader) = state.readers.get_mut(number) else {
-                continue;
+                return false;
             };
+            let is_slowest = reader.offset < front_end;
+            // The others have left the front since, at their last read at the latest.
+            let until = if is_slowest { now } else { reader.progressed };
             if contended {
-                reader.blocked += elapsed;
+                reader.blocked += until.saturating_duration_since(since);
             }
             let idle = now.saturating_duration_since(reader.progressed.max(wait.began));
-            if others_wait && is_full && idle >= limit || reader.blocked >= limit {
+            let stalls = is_slowest && is_full && others_wait && idle >= limit;
+            if stalls || reader.blocked >= limit {
                 state.remove(*number);
             }
-        }
+            is_slowest
+        });
     }
 }
 

@@ -14,6 +14,7 @@ mod audit_flood;
 mod callers;
 mod canary;
 mod cloud;
+mod collapse;
 mod commands;
 mod configuration_errors;
 mod demo;

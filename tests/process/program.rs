@@ -150,6 +150,16 @@ impl Program {
         self.child.id()
     }
 
+    /// Returns the resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
     /// Returns the next line of stdout.
     pub async fn line(&mut self) -> String {
         within_timeout(self.stdout.as_mut().unwrap().lines.recv())

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use crate::cloud::Load;
 use crate::gateway::{EPHEMERAL_PORTS, Gateway, environment, get};
-use crate::program::Program;
 use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 
@@ -214,16 +213,6 @@ async fn replaced_symlink_to_the_file_triggers_a_reload() {
     assert_eq!(token_endpoint.count(), 1);
 }
 
-/// Returns the resident memory of a process in KiB.
-fn resident(program: &Program) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
 /// Alternates valid and invalid reloads under load. Returns the resident memory after every 50
 /// reloads.
 async fn reloads_under_load(count: usize) -> Vec<u64> {
@@ -263,7 +252,7 @@ async fn reloads_under_load(count: usize) -> Vec<u64> {
                 .await;
         }
         if number % 50 == 49 {
-            series.push(resident(&scene.gateway.program));
+            series.push(scene.gateway.program.resident_kib());
         }
     }
     let responses = load.stop().await;

@@ -104,6 +104,23 @@ async fn reader_that_stalls_while_another_waits_is_evicted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reader_that_has_read_everything_is_not_evicted_with_one_that_stalls() {
+    let limit = Duration::from_secs(5);
+    for contended in [false, true] {
+        let mut shared = window(1);
+        shared.window.push(&[0; WINDOW]);
+        let mut wait = shared.window.begin_wait();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        read(&mut shared.own);
+        // The wait is counted late.
+        tokio::time::advance(limit + Duration::from_secs(1)).await;
+        shared.window.count_wait(&mut wait, limit, contended);
+        let left: Vec<_> = shared.window.lock().readers.keys().copied().collect();
+        assert_eq!(left, [0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn slow_reader_is_evicted_only_while_requests_wait_for_the_permit() {
     let limit = Duration::from_secs(5);
     for (contended, is_evicted) in [(false, false), (true, true)] {

@@ -421,42 +421,18 @@ async fn links_are_rewritten_for_each_host() {
     }
 }
 
-/// Resident bytes of this process.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        * 1024
-}
-
 #[tokio::test]
-async fn stalled_reader_of_a_large_response_is_truncated_and_memory_stays_flat() {
-    const LARGE: usize = 100 * 1024 * 1024;
+async fn stalled_reader_of_a_large_response_is_truncated_and_the_others_read_on() {
+    const LARGE: usize = 32 * 1024 * 1024;
     let mut busy = Busy::start(plan).await;
     let requests = (0..6).map(|_| get(TARGET));
     let mut callers = busy.wait_for_all(requests).await;
     busy.release().await;
     let mut stalled = callers.remove(3);
-    let before = resident();
     let write = async {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
         busy.wire.write(head).await;
-        let piece = vec![b'x'; 64 * 1024];
-        let mut most = 0;
-        for number in 0..LARGE / piece.len() {
-            busy.wire.write(&piece).await;
-            if number % 100 == 0 {
-                most = most.max(resident());
-            }
-        }
-        most
+        busy.wire.write(vec![b'x'; LARGE]).await;
     };
     let read = async |caller: &mut Wire| {
         assert_eq!(caller.head().await.status(), 200);
@@ -467,11 +443,8 @@ async fn stalled_reader_of_a_large_response_is_truncated_and_memory_stays_flat()
         length
     };
     let reading = join_all(callers.iter_mut().map(read));
-    let (most, lengths) = tokio::join!(write, reading);
+    let ((), lengths) = tokio::join!(write, reading);
     assert_eq!(lengths, [LARGE; 5]);
-    let grown = most.saturating_sub(before);
-    // The window, the buffers of six connections, and other tests of this process.
-    assert!(grown < LARGE / 2, "{grown}");
     assert_eq!(stalled.head().await.status(), 200);
     assert!(stalled.rest().await.len() < LARGE / 2);
     // The permit is free.
