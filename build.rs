@@ -3,7 +3,11 @@
 use std::env;
 use std::process::Command;
 
+/// Names the commit from outside.
 const COMMIT: &str = "CITRIX_AUTH_PROXY_COMMIT";
+/// Names it for the code. Cargo also sets it for what it runs, where the gateway would take the
+/// name above for a setting.
+const BUILD_COMMIT: &str = "BUILD_COMMIT";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -12,7 +16,7 @@ fn main() {
     let named = env::var(COMMIT).ok().filter(|commit| !commit.is_empty());
     let commit = named.or_else(commit_of_clone);
     println!(
-        "cargo::rustc-env={COMMIT}={}",
+        "cargo::rustc-env={BUILD_COMMIT}={}",
         commit.as_deref().unwrap_or("unknown")
     );
     let is = |variable, value| env::var(variable).is_ok_and(|found| found == value);

@@ -33,7 +33,7 @@ pub const USAGE: u8 = 64;
 #[derive(Parser)]
 #[command(
     name = "citrix-auth-proxy",
-    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CITRIX_AUTH_PROXY_COMMIT"), ")"),
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ")"),
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {

@@ -257,5 +257,5 @@ where
 
 /// Returns the commit of the build, or `unknown` outside a clone if the build did not name one.
 pub(crate) fn commit() -> &'static str {
-    env!("CITRIX_AUTH_PROXY_COMMIT")
+    env!("BUILD_COMMIT")
 }

@@ -10,7 +10,7 @@ async fn help_and_version_print_to_stdout_and_exit_with_0() {
     let version = format!(
         "citrix-auth-proxy {} ({})\n",
         env!("CARGO_PKG_VERSION"),
-        env!("CITRIX_AUTH_PROXY_COMMIT")
+        env!("BUILD_COMMIT")
     );
     for (arguments, expected) in [
         (&["--version"][..], version.as_str()),
