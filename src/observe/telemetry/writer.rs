@@ -16,6 +16,10 @@ use crate::observe::line_queue::{LineQueue, LostLines};
 /// Time from writing lines to writing those that followed, so that busy workers neither wake the
 /// thread for each nor cause a system call.
 const WRITE_INTERVAL: Duration = Duration::from_millis(10);
+/// Maximum number of bytes of other lines between two looks at the audit lines, one line of any
+/// length excepted: a slow reader must not delay audit lines by all that is queued. It is what a
+/// pipe holds.
+const MAX_WRITE_BYTES: usize = 64 * 1024;
 /// Wait before another attempt to write an audit line that stderr did not accept.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Time for the audit lines at the end of the process.
@@ -31,13 +35,25 @@ pub(super) struct LogThread {
     written: Receiver<()>,
 }
 
+/// What a write of queued lines left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Queued {
+    /// There were no lines.
+    None,
+    /// All that were taken are written.
+    Written,
+    /// Some of those that were taken remain.
+    More,
+}
+
 /// The state of the thread.
 struct LogWriter<W> {
     audit: AuditLog,
     woken: Receiver<()>,
     queue: LineQueue,
-    /// Lines that were taken from the queue.
+    /// Lines that were taken from the queue, of which the first bytes were written.
     lines: Vec<u8>,
+    written_bytes: usize,
     lost: LostLines,
     out: LineWriter<W>,
     /// An audit line that stderr did not accept.
@@ -64,6 +80,7 @@ impl LogThread {
             woken,
             queue: queue.clone(),
             lines: Vec::new(),
+            written_bytes: 0,
             lost,
             out: LineWriter::stderr(),
             unwritten: None,
@@ -98,13 +115,13 @@ impl<W: Write> LogWriter<W> {
     fn run(mut self) -> Self {
         while !self.stop.load(Ordering::Acquire) {
             self.write_audit();
-            let were_queued = self.write_queued();
-            self.wait(were_queued);
+            let queued = self.write_queued();
+            self.wait(queued);
         }
         while self.audit.queued_bytes() > 0 && self.write_audit() {}
         self.write_summaries();
         self.written.send(()).ok();
-        self.write_queued();
+        while self.write_queued() != Queued::None {}
         self.written.send(()).ok();
         self
     }
@@ -149,22 +166,35 @@ impl<W: Write> LogWriter<W> {
         }
     }
 
-    /// Writes the other lines that are queued. Returns `true` if there were any.
-    fn write_queued(&mut self) -> bool {
-        self.lines.clear();
-        self.queue.take(&mut self.lines);
-        let lost = self.out.write_lines(&self.lines);
+    /// Writes the first of the other lines that are queued.
+    fn write_queued(&mut self) -> Queued {
+        if self.written_bytes == self.lines.len() {
+            self.lines.clear();
+            self.written_bytes = 0;
+            self.queue.take(&mut self.lines);
+        }
+        let lines = first_lines(&self.lines[self.written_bytes..]);
+        self.written_bytes += lines.len();
+        let (is_empty, lost) = (lines.is_empty(), self.out.write_lines(lines));
         if lost > 0 {
             self.lost.add(lost);
         }
-        !self.lines.is_empty()
+        match self.lines.len() - self.written_bytes {
+            _ if is_empty => Queued::None,
+            0 => Queued::Written,
+            _ => Queued::More,
+        }
     }
 
-    /// Waits until lines are queued, or something is due: if there were lines, those that follow.
-    fn wait(&self, were_queued: bool) {
+    /// Waits until lines are queued, or something is due: lines that followed those written.
+    fn wait(&self, queued: Queued) {
         let now = Instant::now();
         let retry = self.unwritten.as_ref().map(|_| now + RETRY_INTERVAL);
-        let next = were_queued.then(|| now + WRITE_INTERVAL);
+        let next = match queued {
+            Queued::More => return,
+            Queued::Written => Some(now + WRITE_INTERVAL),
+            Queued::None => None,
+        };
         let due = [retry, next, self.audit.summary_due()];
         let timer = match due.into_iter().flatten().min() {
             Some(time) => crossbeam_channel::at(time.into_std()),
@@ -175,6 +205,26 @@ impl<W: Write> LogWriter<W> {
             recv(timer) -> _ => {}
         }
     }
+}
+
+/// Returns as many whole lines as [`MAX_WRITE_BYTES`] contain, or the first one.
+fn first_lines(lines: &[u8]) -> &[u8] {
+    if lines.len() <= MAX_WRITE_BYTES {
+        return lines;
+    }
+    let (first, rest) = lines.split_at(MAX_WRITE_BYTES);
+    let is_end = |byte: &u8| *byte == b'\n';
+    let end = match first.iter().rposition(is_end) {
+        Some(end) => end + 1,
+        None => {
+            MAX_WRITE_BYTES
+                + rest
+                    .iter()
+                    .position(is_end)
+                    .map_or(rest.len(), |end| end + 1)
+        }
+    };
+    &lines[..end]
 }
 
 #[cfg(test)]
@@ -214,6 +264,7 @@ mod tests {
             woken,
             queue: LineQueue::new(wake, lost.clone()),
             lines: Vec::new(),
+            written_bytes: 0,
             lost,
             out: LineWriter::new(out),
             unwritten: None,
@@ -250,9 +301,43 @@ mod tests {
             record(&writer, path);
         }
         writer.write_audit();
-        assert!(writer.write_queued() && !writer.write_queued());
+        assert_eq!(writer.write_queued(), Queued::Written);
+        assert_eq!(writer.write_queued(), Queued::None);
         assert_eq!(written(&writer), ["/1", "/2", "other"]);
         assert_eq!(writer.audit.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn many_other_lines_delay_audit_lines_by_one_write_only() {
+        let (mut writer, _) = writer(Some(Output::default()));
+        let line = "x".repeat(999) + "\n";
+        for _ in 0..200 {
+            writer.queue.push(line.as_bytes());
+        }
+        assert_eq!(writer.write_queued(), Queued::More);
+        record(&writer, "/1");
+        while writer.write_audit() && writer.write_queued() == Queued::More {}
+        let written = written(&writer);
+        let other = |lines: &[String]| lines.iter().all(|written| *written == line.trim_end());
+        assert_eq!(written.len(), 201);
+        assert_eq!(written[MAX_WRITE_BYTES / 1000], "/1");
+        assert!(other(&written[..65]) && other(&written[66..]));
+    }
+
+    #[test]
+    fn line_longer_than_a_write_stays_whole() {
+        for (lines, first) in [
+            (vec![10, 20], 30),
+            (vec![MAX_WRITE_BYTES], MAX_WRITE_BYTES),
+            (vec![MAX_WRITE_BYTES, 10], MAX_WRITE_BYTES),
+            (vec![MAX_WRITE_BYTES + 1, 10], MAX_WRITE_BYTES + 1),
+            (vec![10, MAX_WRITE_BYTES], 10),
+            (vec![2 * MAX_WRITE_BYTES], 2 * MAX_WRITE_BYTES),
+        ] {
+            let line = |length: &usize| "x".repeat(length - 1) + "\n";
+            let text: String = lines.iter().map(line).collect();
+            assert_eq!(first_lines(text.as_bytes()).len(), first, "{lines:?}");
+        }
     }
 
     #[test]
