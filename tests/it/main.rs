@@ -22,6 +22,7 @@ mod contract;
 mod cookies;
 mod corpus;
 mod customers;
+mod dependencies;
 mod deploy;
 mod documents;
 mod drain_race;
