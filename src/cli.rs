@@ -56,7 +56,7 @@ pub enum Command {
     /// Create secrets and rules for callers
     #[command(subcommand)]
     Caller(CallerCommand),
-    /// Create the certificate authority of [intercept]
+    /// Create the certificate authority of the intercept listener
     #[command(subcommand)]
     Ca(CaCommand),
     /// Show the configuration
@@ -135,7 +135,7 @@ pub struct NewCaArgs {
     /// Folder for ca.pem, ca.key and ca-root.pem; existing files are not overwritten
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Further domain of the authority, for hosts of [[route]]; can be repeated
+    /// Further domain of the authority, for hosts of your routes; can be repeated
     #[arg(long = "domain", value_name = "DOMAIN", value_parser = ca::domain)]
     domains: Vec<String>,
 }

@@ -43,7 +43,7 @@ pub fn may_begin(bytes: &[u8]) -> bool {
 /// `headers`; equal lengths become one.
 ///
 /// # Errors
-/// When it is malformed, exceeds [`head_limit`] or has framing fields that contradict each other.
+/// When it is malformed, exceeds [`head_limit`](crate::head_limit) or has framing fields that contradict each other.
 pub fn parse(head: &Bytes, mut headers: HeaderMap) -> Result<ResponseHead, HeadError> {
     let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -94,7 +94,7 @@ pub fn parse(head: &Bytes, mut headers: HeaderMap) -> Result<ResponseHead, HeadE
 /// Parses a trailer section with its empty line.
 ///
 /// # Errors
-/// When it is malformed or exceeds [`head_limit`].
+/// When it is malformed or exceeds [`head_limit`](crate::head_limit).
 pub fn parse_trailers(section: &Bytes) -> Result<HeaderMap, HeadError> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let (length, fields) = complete(httparse::parse_headers(section, &mut fields))?;
