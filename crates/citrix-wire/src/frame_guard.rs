@@ -3,7 +3,10 @@
 //!
 //! `h2` drops pseudo-header fields and passes the rest of the trailers. It does reject a pseudo-header field
 //! after a regular one. The guard therefore inserts a regular field at the start of each block of
-//! trailers: one byte, which refers to the static table and leaves the dynamic one unchanged. A fragment, which `h2` drops as well, is reported by its stream.
+//! trailers: one byte, which refers to the static table and leaves the dynamic one unchanged. Trailers are
+//! those of a request that has not ended: `h2` must see other HEADERS as they are, since it looks at
+//! their fields before the state of their stream. A fragment, which `h2` drops as well, is reported by
+//! its stream.
 
 use crate::header_block::{BlockScanner, DynamicTable};
 
@@ -12,11 +15,18 @@ const MARKER: u8 = 0x80 | 38;
 
 const PREFACE_LENGTH: u32 = 24;
 const FRAME_HEADER_LENGTH: usize = 9;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
+
+/// Requests without their end that are known. A client has more only if it goes on after its streams
+/// were refused.
+const MAX_OPEN: usize = 500;
 
 /// The result of [`FrameGuard::scan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +44,14 @@ pub struct FrameGuard {
     position: Position,
     /// The stream of the last request.
     last_stream: u32,
+    /// The streams of requests that have not ended, in ascending order.
+    open: Vec<u32>,
+    /// There were more than [`MAX_OPEN`]: any stream may be open.
+    is_any_open: bool,
     /// The header block that is not complete.
     block: Option<BlockScanner>,
-    /// It is one of trailers.
-    in_trailers: bool,
+    /// It is that of a request, not of trailers or of a stream that has ended.
+    in_request: bool,
     table: DynamicTable,
     /// Streams whose `:path` has a fragment.
     fragments: Vec<u32>,
@@ -83,8 +97,10 @@ impl Default for FrameGuard {
         Self {
             position: Position::Payload(PREFACE_LENGTH),
             last_stream: 0,
+            open: Vec::new(),
+            is_any_open: false,
             block: None,
-            in_trailers: false,
+            in_request: false,
             table: DynamicTable::default(),
             fragments: Vec::new(),
             block_bytes: 0,
@@ -251,7 +267,7 @@ impl FrameGuard {
         self.position = Position::FrameHeader;
         if let Some(block) = &self.block
             && block.found_fragment()
-            && !self.in_trailers
+            && self.in_request
             && self.fragments.last() != Some(&self.last_stream)
         {
             self.fragments.push(self.last_stream);
@@ -289,16 +305,25 @@ impl FrameGuard {
             _ => 0,
         };
         self.block_ends = flags & END_HEADERS != 0;
+        // The first bit is reserved.
+        let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+        if kind == RST_STREAM || kind == DATA && flags & END_STREAM != 0 {
+            self.request_ended(stream);
+        }
         if kind != HEADERS {
             return;
         }
-        self.block = None;
-        // The first bit is reserved.
-        let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
-        self.in_trailers = stream <= self.last_stream;
-        if !self.in_trailers {
-            self.last_stream = stream;
-            self.block = Some(BlockScanner::default());
+        self.in_request = stream > self.last_stream;
+        let is_open = || self.is_any_open || self.open.binary_search(&stream).is_ok();
+        let in_trailers = !self.in_request && is_open();
+        if flags & END_STREAM != 0 {
+            self.request_ended(stream);
+        } else if self.in_request {
+            self.request_began(stream);
+        }
+        self.last_stream = self.last_stream.max(stream);
+        self.block = Some(BlockScanner::default());
+        if !in_trailers {
             if length > 0 {
                 self.enter_head(length, flags);
             }
@@ -307,17 +332,31 @@ impl FrameGuard {
         let skip = u32::from(flags & PADDED != 0) + 5 * u32::from(flags & PRIORITY != 0);
         if length < skip {
             // Malformed, which `h2` detects.
+            self.block = None;
             return;
         }
         let [_, longer @ ..] = (length + 1).to_be_bytes();
         header[..3].copy_from_slice(&longer);
-        self.block = Some(BlockScanner::default());
         self.position = Position::Trailers {
             left: length,
             skip,
             is_padded: flags & PADDED != 0,
             padding: 0,
         };
+    }
+
+    fn request_began(&mut self, stream: u32) {
+        if self.open.len() < MAX_OPEN {
+            self.open.push(stream);
+        } else {
+            self.is_any_open = true;
+        }
+    }
+
+    fn request_ended(&mut self, stream: u32) {
+        if let Ok(at) = self.open.binary_search(&stream) {
+            self.open.remove(at);
+        }
     }
 }
 
@@ -419,6 +458,36 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn rfc9113_5_1_headers_without_an_open_request_pass_unchanged() {
+        let trailers = |stream| frame(HEADERS, END, stream, &[0x83]);
+        for (end, stream) in [
+            (frame(DATA, END_STREAM, 1, b"body"), 1),
+            (frame(RST_STREAM, 0, 1, &[0; 4]), 1),
+            (frame(HEADERS, END, 3, &[0x83, 0x84, 0x86]), 3),
+            // Never begun.
+            (request(9), 5),
+        ] {
+            let bytes = [PREFACE.to_vec(), request(1), end, trailers(stream)].concat();
+            for size in [1, 5, 1000] {
+                assert_eq!(passed(&bytes, size), bytes, "{stream}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_too_many_open_requests_any_headers_may_be_trailers() {
+        let mut bytes = PREFACE.to_vec();
+        for stream in (1_u16..).step_by(2).take(MAX_OPEN + 1) {
+            let [high, low] = stream.to_be_bytes();
+            bytes.extend([0, 0, 1, HEADERS, END_HEADERS, 0, 0, high, low, 0x83]);
+        }
+        bytes.extend(frame(RST_STREAM, 0, 1, &[0; 4]));
+        let changed = [&bytes[..], &frame(HEADERS, END, 1, &[MARKER, 0x84])].concat();
+        bytes.extend(frame(HEADERS, END, 1, &[0x84]));
+        assert_eq!(passed(&bytes, 1000), changed);
     }
 
     #[test]

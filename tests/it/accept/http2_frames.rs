@@ -80,7 +80,7 @@ fn frames_in_the_wrong_state() -> Vec<Row> {
     let on_idle = |kind, payload: &[u8]| vec![frame(kind, 0, 1, payload)];
     let promise = [&[0, 0, 0, 2][..], GET].concat();
     let promise = frame(PUSH_PROMISE, END_HEADERS, 1, &promise);
-    let (of_stream, of_connection) = (Stream(PROTOCOL_ERROR), Connection(PROTOCOL_ERROR));
+    let of_connection = Connection(PROTOCOL_ERROR);
     vec![
         ("5.1 DATA when idle", on_idle(DATA, b"x"), of_connection),
         (
@@ -94,11 +94,10 @@ fn frames_in_the_wrong_state() -> Vec<Row> {
             of_connection,
         ),
         ("5.1.1 even stream", vec![request(2)], of_connection),
-        // `h2` takes it for a stream that has ended.
         (
             "5.1.1 lower stream",
             vec![request(5), request(3)],
-            of_stream,
+            of_connection,
         ),
         (
             "5.1 DATA after END_STREAM",
@@ -109,6 +108,16 @@ fn frames_in_the_wrong_state() -> Vec<Row> {
             "5.1 HEADERS after END_STREAM",
             vec![request(1), request(1)],
             Stream(STREAM_CLOSED),
+        ),
+        (
+            "5.1 HEADERS after RST_STREAM",
+            vec![opened(1), frame(RST_STREAM, 0, 1, &[0; 4]), request(1)],
+            Stream(STREAM_CLOSED),
+        ),
+        (
+            "8.1 HEADERS instead of trailers",
+            vec![opened(1), request(1)],
+            Stream(PROTOCOL_ERROR),
         ),
         (
             "8.4 PUSH_PROMISE of a client",
