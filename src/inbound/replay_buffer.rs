@@ -28,6 +28,10 @@ impl ReplayBuffer {
 
     /// Adds a chunk, or discards all of a body that exceeds the limit.
     pub(super) fn push(&mut self, chunk: &Bytes) {
+        // An empty DATA frame often ends a body. Of a body that was discarded, it would be all.
+        if chunk.is_empty() {
+            return;
+        }
         match self.capacity.checked_sub(chunk.len()) {
             Some(capacity) if self.chunks.len() < MAX_CHUNKS => {
                 self.capacity = capacity;
@@ -110,6 +114,17 @@ mod tests {
         buffer.push(&chunk(1));
         buffer.complete();
         assert_eq!(buffer.complete_body(), None);
+    }
+
+    #[test]
+    fn empty_chunk_does_not_complete_a_discarded_body() {
+        for at_least in [0, 11] {
+            let mut buffer = ReplayBuffer::new(10, at_least);
+            buffer.push(&chunk(11));
+            buffer.push(&chunk(0));
+            buffer.complete();
+            assert_eq!(buffer.complete_body(), None, "{at_least}");
+        }
     }
 
     #[test]

@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
+use http::Request;
 
 use crate::harness::{
     Cloud, Gateway, Message, OK, TOKEN, TokenEndpoint, Upstream, client, get, get_with, wait_until,
+    within_timeout,
 };
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CWSAuth\r\n\
@@ -134,6 +137,31 @@ async fn body_above_the_replay_buffer_returns_401_and_refreshes_the_token() {
             upstream.assert_no_more_requests().await;
             assert_eq!(replays(&gateway, "not_replayable").await, 1);
         }
+    }
+}
+
+#[tokio::test]
+async fn large_body_that_an_empty_frame_ends_is_not_replayed_as_an_empty_one() {
+    let upstream = after_a_revocation().await;
+    for is_declared in [false, true] {
+        let gateway = Gateway::in_front_of(&upstream)
+            .with("[limits]\nreplay_buffer_bytes = \"10B\"")
+            .start()
+            .await;
+        let mut http2 = gateway.http2().await;
+        let mut request = Request::post(gateway.url("/x"));
+        if is_declared {
+            request = request.header("content-length", 11);
+        }
+        let (response, mut upload) = http2
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
+        upload.send_data("eleven byte".into(), false).unwrap();
+        upload.send_data(Bytes::new(), true).unwrap();
+        let response = within_timeout(response).await.unwrap();
+        assert_eq!(response.status(), 401);
+        assert_eq!(upstream.request().await.text(), "eleven byte");
+        upstream.assert_no_more_requests().await;
     }
 }
 
