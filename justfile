@@ -47,6 +47,14 @@ budgets: dist
 fleet *args: dist
     cargo bench --profile dev --locked --bench fleet -- {{ args }}
 
+# Send accounted traffic with a fault every second, for a minute or as long as `--for` says (needs redis-server)
+soak *args: dist
+    GATEWAY=target/dist/citrix-auth-proxy cargo bench --profile dev --locked --bench soak -- {{ args }}
+
+# Measure the gateway beyond its capacity, on a machine that does nothing else
+overload: dist
+    GATEWAY=target/dist/citrix-auth-proxy cargo bench --profile dev --locked --bench soak -- overload
+
 # Build the rustdoc; broken links fail
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked

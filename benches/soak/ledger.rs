@@ -1,0 +1,262 @@
+//! The accounts of all requests: what was sent, what the upstream saw, what the caller got.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::plan::Plan;
+use crate::verdict::{self, Category};
+use crate::windows::Windows;
+
+/// How long an account stays open after its caller is done: a later request at the upstream is a
+/// violation by itself.
+const GRACE: Duration = Duration::from_secs(15);
+/// Violations that are described in full.
+const MAX_EXAMPLES: usize = 50;
+
+/// What the upstream did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The response has not been written yet.
+    Open,
+    /// The whole response was written.
+    Served,
+    /// A status that a fault caused.
+    Failed(u16),
+    /// The connection or the stream was broken on purpose, before or in the response.
+    Broken,
+    /// Nothing was sent for longer than the gateway waits.
+    Stalled,
+    /// The gateway left before the response was complete.
+    Gone,
+}
+
+/// What the upstream received of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Upload {
+    Incomplete,
+    Complete,
+    Corrupt(String),
+}
+
+/// One arrival of a request at the upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Hit {
+    pub(crate) answer: Answer,
+    pub(crate) upload: Upload,
+}
+
+/// How a body ended for the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Complete,
+    Truncated,
+    Corrupt(String),
+}
+
+/// What the caller got.
+#[derive(Clone, Debug)]
+#[expect(dead_code, reason = "printed with violations")]
+pub(crate) enum Outcome {
+    Answered {
+        status: u16,
+        /// `X-Proxy-Error`.
+        reason: Option<String>,
+        end: End,
+    },
+    /// The connection ended before a response.
+    NoResponse {
+        error: String,
+        /// A connection that had carried a request before.
+        is_reused: bool,
+    },
+    NotConnected(String),
+    /// The caller left as planned.
+    Left,
+    /// Nothing within the longest time of a request.
+    Hung,
+}
+
+/// A request and what happened to it.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) plan: Plan,
+    pub(crate) sent: Instant,
+    pub(crate) ended: Option<(Instant, Outcome)>,
+    pub(crate) hits: Vec<Hit>,
+}
+
+/// All accounts, open ones and totals of closed ones.
+pub(crate) struct Ledger {
+    books: Mutex<Books>,
+    pub(crate) windows: Windows,
+}
+
+#[derive(Default)]
+struct Books {
+    open: HashMap<u64, Account>,
+    next_id: u64,
+    hits: u64,
+    repeated: u64,
+    totals: BTreeMap<Category, u64>,
+    violations: Vec<String>,
+    violation_count: u64,
+    bytes: [u64; 2],
+}
+
+/// Totals of a run.
+#[derive(Clone, Default)]
+pub(crate) struct Totals {
+    pub(crate) sent: u64,
+    pub(crate) open: usize,
+    pub(crate) hits: u64,
+    /// Arrivals after the first one of a request.
+    pub(crate) repeated: u64,
+    pub(crate) categories: BTreeMap<Category, u64>,
+    pub(crate) violations: Vec<String>,
+    pub(crate) violation_count: u64,
+    /// Content bytes of uploads and of downloads.
+    pub(crate) bytes: [u64; 2],
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            books: Mutex::default(),
+            windows: Windows::default(),
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the id of the next request.
+    pub(crate) fn next_id(&self) -> u64 {
+        let mut books = self.books();
+        books.next_id += 1;
+        books.next_id
+    }
+
+    /// Opens the account of a request, which is sent now.
+    pub(crate) fn send(&self, plan: Plan) {
+        let mut books = self.books();
+        books.bytes[0] += plan.upload as u64;
+        books.bytes[1] += plan.download as u64;
+        let account = Account {
+            sent: Instant::now(),
+            ended: None,
+            hits: Vec::new(),
+            plan,
+        };
+        books.open.insert(account.plan.id, account);
+    }
+
+    /// Returns the plan of a request.
+    pub(crate) fn plan(&self, id: u64) -> Option<Plan> {
+        let books = self.books();
+        books.open.get(&id).map(|account| account.plan.clone())
+    }
+
+    /// Notes that a request arrived at the upstream. Returns its plan and the number of the
+    /// arrival.
+    pub(crate) fn arrive(&self, id: u64) -> Option<(Plan, usize)> {
+        let mut books = self.books();
+        books.hits += 1;
+        let Some(account) = books.open.get_mut(&id) else {
+            books.violate(format!("request {id} arrived after it was over"));
+            return None;
+        };
+        account.hits.push(Hit {
+            answer: Answer::Open,
+            upload: Upload::Incomplete,
+        });
+        let (plan, hit) = (account.plan.clone(), account.hits.len() - 1);
+        books.repeated += u64::from(hit > 0);
+        Some((plan, hit))
+    }
+
+    /// Notes what the upstream received.
+    pub(crate) fn uploaded(&self, id: u64, hit: usize, upload: Upload) {
+        self.change(id, hit, |hit| hit.upload = upload);
+    }
+
+    /// Notes what the upstream does with the request.
+    pub(crate) fn answer(&self, id: u64, hit: usize, answer: Answer) {
+        // A connection may end after the whole response, or as a fault wants it.
+        let is_final = |hit: &Hit| answer != Answer::Gone || hit.answer == Answer::Open;
+        self.change(id, hit, |hit| {
+            if is_final(hit) {
+                hit.answer = answer;
+            }
+        });
+    }
+
+    fn change(&self, id: u64, hit: usize, change: impl FnOnce(&mut Hit)) {
+        let mut books = self.books();
+        let account = books.open.get_mut(&id);
+        if let Some(hit) = account.and_then(|account| account.hits.get_mut(hit)) {
+            change(hit);
+        }
+    }
+
+    /// Notes what the caller got.
+    pub(crate) fn end(&self, id: u64, outcome: Outcome) {
+        if let Some(account) = self.books().open.get_mut(&id) {
+            account.ended = Some((Instant::now(), outcome));
+        }
+    }
+
+    /// Notes a violation that no account shows.
+    pub(crate) fn violate(&self, what: String) {
+        self.books().violate(what);
+    }
+
+    /// Closes the accounts whose callers were done some time ago, or all.
+    pub(crate) fn settle(&self, all: bool) {
+        let now = Instant::now();
+        let mut books = self.books();
+        let is_due = |account: &Account| {
+            let ended = account.ended.as_ref();
+            all || ended.is_some_and(|(ended, _)| now.duration_since(*ended) > GRACE)
+        };
+        let due = books.open.extract_if(|_, account| is_due(account));
+        let due: Vec<Account> = due.map(|(_, account)| account).collect();
+        for account in due {
+            let category = verdict::of(&account, &self.windows);
+            if category.is_violation() {
+                books.violate(format!(
+                    "request {}: {category:?}; {account:?}",
+                    account.plan.id
+                ));
+            }
+            *books.totals.entry(category).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let books = self.books();
+        Totals {
+            sent: books.next_id,
+            open: books.open.len(),
+            hits: books.hits,
+            repeated: books.repeated,
+            categories: books.totals.clone(),
+            violations: books.violations.clone(),
+            violation_count: books.violation_count,
+            bytes: books.bytes,
+        }
+    }
+}
+
+impl Books {
+    fn violate(&mut self, what: String) {
+        self.violation_count += 1;
+        if self.violations.len() < MAX_EXAMPLES {
+            println!("VIOLATION {what}");
+            self.violations.push(what);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The upstream over HTTP/2.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
+
+use crate::Fallible;
+use crate::content::Producer;
+use crate::ledger::Answer;
+use crate::plan::Plan;
+use crate::upstream::{
+    Action, PIECE, STALL, Upstream, accept_tls, check_upload, id_of, upload_sink,
+};
+
+/// Why a stream is over before its response.
+type Ended = Box<dyn std::error::Error + Send + Sync>;
+
+/// Starts the listener.
+pub(crate) async fn listen(
+    upstream: &Arc<Upstream>,
+    acceptor: TlsAcceptor,
+) -> Fallible<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let upstream = Arc::clone(upstream);
+    tokio::spawn(async move {
+        loop {
+            let Ok((socket, _)) = listener.accept().await else {
+                continue;
+            };
+            let (acceptor, upstream) = (acceptor.clone(), Arc::clone(&upstream));
+            tokio::spawn(async move {
+                if let Some(stream) = accept_tls(&acceptor, socket).await {
+                    // A connection that breaks ends its streams.
+                    serve(upstream, stream).await.ok();
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+async fn serve(
+    upstream: Arc<Upstream>,
+    stream: tokio_rustls::server::TlsStream<TcpStream>,
+) -> Result<(), h2::Error> {
+    let mut connection = h2::server::handshake(stream).await?;
+    let mut goaway = upstream.goaway.subscribe();
+    let is_broken = Arc::new(AtomicBool::new(false));
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            _ = goaway.changed() => {
+                // Every other time the streams in progress may end.
+                if goaway.borrow_and_update().is_multiple_of(2) {
+                    connection.graceful_shutdown();
+                } else {
+                    is_broken.store(true, Ordering::SeqCst);
+                    connection.abrupt_shutdown(Reason::INTERNAL_ERROR);
+                }
+                continue;
+            }
+        };
+        let Some(accepted) = accepted else {
+            return Ok(());
+        };
+        let (request, response) = accepted?;
+        let (upstream, is_broken) = (Arc::clone(&upstream), Arc::clone(&is_broken));
+        tokio::spawn(async move { exchange(&upstream, request, response, &is_broken).await });
+    }
+}
+
+async fn exchange(
+    upstream: &Upstream,
+    request: Request<RecvStream>,
+    mut response: SendResponse<Bytes>,
+    is_broken: &AtomicBool,
+) {
+    let target = request.uri().path_and_query();
+    let id = target.and_then(|target| id_of(target.as_str()));
+    let plan = id.and_then(|id| upstream.ledger.plan(id));
+    let mut action = upstream.take(true, plan.as_ref());
+    if action == Some(Action::Refuse) {
+        // Not processed, so it does not count as an arrival.
+        return response.send_reset(Reason::REFUSED_STREAM);
+    }
+    let Some((plan, hit)) = id.and_then(|id| upstream.ledger.arrive(id)) else {
+        return;
+    };
+    let field = |name| {
+        let value = request.headers().get(name);
+        value.and_then(|value| value.to_str().ok())
+    };
+    if upstream.is_revoked(&plan, field("authorization"), field("x-api-key")) {
+        action = Some(Action::Status(401, false));
+    }
+    let note = |answer| upstream.ledger.answer(plan.id, hit, answer);
+    let served = async {
+        if action == Some(Action::ResetBefore) {
+            note(Answer::Broken);
+            response.send_reset(Reason::INTERNAL_ERROR);
+            return Ok(());
+        }
+        let upload = receive(&plan, request.into_body()).await?;
+        upstream.ledger.uploaded(plan.id, hit, upload);
+        respond(&plan, &mut response, action, note).await
+    };
+    if served.await.is_err() {
+        note(if is_broken.load(Ordering::SeqCst) {
+            Answer::Broken
+        } else {
+            Answer::Gone
+        });
+    }
+}
+
+async fn receive(plan: &Plan, mut body: RecvStream) -> Result<crate::ledger::Upload, Ended> {
+    let mut sink = upload_sink(plan);
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        sink.add(&data)?;
+    }
+    Ok(check_upload(plan, sink))
+}
+
+async fn respond(
+    plan: &Plan,
+    response: &mut SendResponse<Bytes>,
+    action: Option<Action>,
+    note: impl Fn(Answer),
+) -> Result<(), Ended> {
+    let mut is_half = false;
+    match action {
+        Some(Action::ResetAfter | Action::CloseAfter) => {
+            note(Answer::Broken);
+            response.send_reset(Reason::INTERNAL_ERROR);
+            return Ok(());
+        }
+        Some(Action::Reset(code)) => {
+            note(Answer::Broken);
+            response.send_reset(code.into());
+            return Ok(());
+        }
+        Some(Action::Stall) => {
+            note(Answer::Stalled);
+            sleep(STALL).await;
+            response.send_reset(Reason::CANCEL);
+            return Ok(());
+        }
+        Some(Action::Status(status, is_hinted)) => {
+            note(Answer::Failed(status));
+            let mut head = Response::builder().status(status);
+            if is_hinted {
+                head = head.header("retry-after", "1");
+            }
+            response.send_response(head.body(())?, true)?;
+            return Ok(());
+        }
+        Some(Action::ResetMidBody) => {
+            note(Answer::Broken);
+            is_half = true;
+        }
+        Some(Action::StallMidBody) => {
+            note(Answer::Stalled);
+            is_half = true;
+        }
+        _ => {}
+    }
+    let head = Response::builder().header("content-type", "application/octet-stream");
+    let head = if plan.id.is_multiple_of(2) || plan.method == "HEAD" {
+        head.header("content-length", plan.download)
+    } else {
+        head
+    };
+    let is_empty = plan.download == 0 || plan.method == "HEAD";
+    let mut stream = response.send_response(head.body(())?, is_empty && !is_half)?;
+    if !is_empty || is_half {
+        write(plan, &mut stream, is_half).await?;
+    }
+    match action {
+        Some(Action::ResetMidBody) => stream.send_reset(Reason::INTERNAL_ERROR),
+        Some(Action::StallMidBody) => {
+            sleep(STALL).await;
+            stream.send_reset(Reason::CANCEL);
+        }
+        _ => note(Answer::Served),
+    }
+    Ok(())
+}
+
+/// Writes the body or less than all of it.
+async fn write(plan: &Plan, stream: &mut SendStream<Bytes>, is_half: bool) -> Result<(), Ended> {
+    if plan.method == "HEAD" {
+        return Ok(());
+    }
+    let mut producer = Producer::new(plan.id, plan.download);
+    let mut written = 0;
+    while let Some(piece) = producer.next(PIECE) {
+        written += piece.len();
+        if is_half && written > plan.download / 2 {
+            return Ok(());
+        }
+        send(stream, piece).await?;
+    }
+    if !is_half {
+        stream.send_data(Bytes::new(), true)?;
+    }
+    Ok(())
+}
+
+/// Sends data as far as flow control permits.
+pub(crate) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), Ended> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let capacity = std::future::poll_fn(|context| stream.poll_capacity(context)).await;
+        let capacity = capacity.ok_or("the stream is over")??;
+        let part = data.split_to(capacity.min(data.len()));
+        stream.send_data(part, false)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! The rules by which each request is accounted for (docs/interface.md section 4.4).
+
+use std::time::Duration;
+
+use crate::ledger::{Account, Answer, End, Outcome, Upload};
+use crate::plan::{Behaviour, Credential, Plan, Service, Version};
+use crate::windows::{Fault, Windows};
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Category {
+    Ok,
+    /// Rejected by the gateway as it should be.
+    Rejected,
+    /// The caller left as planned.
+    CallerLeft,
+    /// Failed in a documented way, because of what a fault did.
+    Documented(&'static str),
+    /// Failed without a fault that explains it, or without any end.
+    Lost(String),
+    /// Sent to the upstream more often than the rules permit.
+    Duplicated(String),
+    /// Something else arrived than was sent.
+    Corrupted(String),
+}
+
+impl Category {
+    pub(crate) fn is_violation(&self) -> bool {
+        matches!(
+            self,
+            Self::Lost(_) | Self::Duplicated(_) | Self::Corrupted(_)
+        )
+    }
+}
+
+/// How long the effects of faults last.
+const UPSTREAM_EFFECT: Duration = Duration::from_secs(5);
+/// The keeper waits longer after each failure.
+const TOKEN_EFFECT: Duration = Duration::from_secs(45);
+/// A lease without the store, and then the queue's longest wait.
+const STORE_EFFECT: Duration = Duration::from_secs(20);
+const CONNECTION_EFFECT: Duration = Duration::from_secs(6);
+
+/// Judges a request whose account is complete.
+pub(crate) fn of(account: &Account, windows: &Windows) -> Category {
+    let category = judge(account, windows);
+    let is_lost = matches!(category, Category::Lost(_));
+    if is_lost && covers(account, windows, &[Fault::Standstill], CONNECTION_EFFECT) {
+        return Category::Documented("the machine stood still");
+    }
+    category
+}
+
+fn judge(account: &Account, windows: &Windows) -> Category {
+    for hit in &account.hits {
+        if let Upload::Corrupt(what) = &hit.upload {
+            return Category::Corrupted(format!("upload: {what}"));
+        }
+    }
+    if let Some(what) = duplicated(account, windows) {
+        return Category::Duplicated(what);
+    }
+    let Some((_, outcome)) = &account.ended else {
+        return Category::Lost("the caller is still waiting".to_owned());
+    };
+    match outcome {
+        Outcome::Answered {
+            end: End::Corrupt(what),
+            ..
+        } => Category::Corrupted(format!("response: {what}")),
+        Outcome::Left => Category::CallerLeft,
+        Outcome::Hung => Category::Lost("no end within a minute".to_owned()),
+        Outcome::NotConnected(_) => explained(
+            is_crowded(account, windows),
+            "no connection: many connections",
+        ),
+        Outcome::NoResponse { is_reused, .. } => no_response(account, windows, *is_reused),
+        Outcome::Answered {
+            status,
+            reason,
+            end,
+        } => answered(account, windows, *status, reason.as_deref(), end),
+    }
+}
+
+fn explained(is_explained: bool, cause: &'static str) -> Category {
+    if is_explained {
+        Category::Documented(cause)
+    } else {
+        Category::Lost(format!("not explained: {cause}"))
+    }
+}
+
+/// Returns what permits none of the repetitions of a request.
+fn duplicated(account: &Account, windows: &Windows) -> Option<String> {
+    let plan = &account.plan;
+    let repeated = account.hits.len().saturating_sub(1);
+    if plan.service == Service::Rejected && !account.hits.is_empty() {
+        return Some("a rejected request was sent".to_owned());
+    }
+    let mut unhinted = 0;
+    for hit in &account.hits[..repeated] {
+        let is_permitted = match hit.answer {
+            Answer::Failed(401 | 429) => true,
+            Answer::Failed(503) if plan.is_idempotent() => true,
+            Answer::Failed(502..=504) => {
+                unhinted += 1;
+                matches!(plan.method, "GET" | "HEAD") && unhinted == 1
+            }
+            Answer::Broken => plan.is_repeatable(),
+            // GOAWAY ended its connection before the stall was over.
+            Answer::Stalled => plan.is_repeatable() && is_ended_by_goaway(account, windows),
+            _ => false,
+        };
+        if !is_permitted {
+            return Some(format!("sent again after {:?}", hit.answer));
+        }
+    }
+    None
+}
+
+fn no_response(account: &Account, windows: &Windows, is_reused: bool) -> Category {
+    if account.plan.behaviour == Behaviour::StallUpload {
+        return Category::Documented("connection closed: the caller stalled");
+    }
+    if is_closed_by_caller(account, windows) {
+        return Category::CallerLeft;
+    }
+    if is_crowded(account, windows) {
+        return Category::Documented("no response: many connections");
+    }
+    explained(
+        is_reused && account.hits.is_empty(),
+        "no response: an idle connection was closed",
+    )
+}
+
+fn answered(
+    account: &Account,
+    windows: &Windows,
+    status: u16,
+    reason: Option<&str>,
+    end: &End,
+) -> Category {
+    let last = account.hits.last().map(|hit| hit.answer);
+    if let Some(reason) = reason {
+        return own(account, windows, status, reason, last);
+    }
+    if *end == End::Truncated {
+        if is_closed_by_caller(account, windows) {
+            return Category::CallerLeft;
+        }
+        return match last {
+            Some(Answer::Broken) => Category::Documented("truncated: the upstream broke off"),
+            Some(Answer::Stalled) => Category::Documented("truncated: the upstream stalled"),
+            _ => explained(is_ended_by_goaway(account, windows), "truncated: GOAWAY"),
+        };
+    }
+    match (status, last) {
+        (200, Some(Answer::Served)) => Category::Ok,
+        // The response may be complete before the upstream has noted it.
+        (200, Some(Answer::Gone | Answer::Open)) => {
+            Category::Lost("complete for the caller only".to_owned())
+        }
+        (200, _) => Category::Lost("a response that the upstream did not send".to_owned()),
+        (401, Some(Answer::Failed(401))) => Category::Documented("401: token revoked"),
+        (429, Some(Answer::Failed(429))) => Category::Documented("429 of the upstream"),
+        (503, Some(Answer::Failed(503))) => Category::Documented("503 of the upstream"),
+        (502, Some(Answer::Failed(502))) => Category::Documented("502 of the upstream"),
+        _ => Category::Lost(format!("status {status} after {last:?}")),
+    }
+}
+
+/// Judges a response of the gateway itself.
+fn own(
+    account: &Account,
+    windows: &Windows,
+    status: u16,
+    reason: &str,
+    last: Option<Answer>,
+) -> Category {
+    let plan = &account.plan;
+    let during = |faults: &[Fault], effect| covers(account, windows, faults, effect);
+    match (status, reason) {
+        (401, "caller_unknown") if plan.credential == Credential::Wrong => Category::Rejected,
+        (403, "caller_forbidden") if plan.service == Service::Rejected => Category::Rejected,
+        (408, "request_timeout") if plan.behaviour == Behaviour::StallUpload => {
+            Category::Documented("408: the caller stalled")
+        }
+        (502, "upstream_broken") => match last {
+            Some(Answer::Broken) => Category::Documented("502: the upstream broke off"),
+            _ => explained(
+                during(
+                    &[Fault::IdleClosed, Fault::GoAway, Fault::StreamRefused],
+                    UPSTREAM_EFFECT,
+                ),
+                "502: the upstream closed its connections",
+            ),
+        },
+        (504, "upstream_timeout") => {
+            explained(last == Some(Answer::Stalled), "504: the upstream stalled")
+        }
+        (503, "token_unavailable") => {
+            let (from, until) = period(account);
+            let is_wanted = |fault: Fault| fault.is_token_service();
+            explained(
+                windows.covers(is_wanted, TOKEN_EFFECT, from, until),
+                "503: the token service failed",
+            )
+        }
+        (503, "queue_timeout") => explained(
+            is_limited(plan) && is_queue_disturbed(account, windows),
+            "503: the queue's limit waits for the store or the upstream",
+        ),
+        (503, "overloaded") if plan.credential == Credential::Limited => {
+            Category::Documented("503: the caller's own limit")
+        }
+        (503, "overloaded") => explained(
+            is_crowded(account, windows)
+                || is_limited(plan) && is_queue_disturbed(account, windows),
+            "503: many connections or requests",
+        ),
+        _ => Category::Lost(format!("{status} {reason}")),
+    }
+}
+
+/// Returns whether there may have been more connections than permitted: many at once, or those of
+/// requests that waited for a token.
+fn is_crowded(account: &Account, windows: &Windows) -> bool {
+    let (from, until) = period(account);
+    let is_wanted = |fault: Fault| fault == Fault::ManyConnections || fault.is_token_service();
+    windows.covers(is_wanted, CONNECTION_EFFECT, from, until)
+}
+
+/// Returns whether the caller closed its HTTP/2 connection while the request was in progress.
+fn is_closed_by_caller(account: &Account, windows: &Windows) -> bool {
+    account.plan.version == Version::Http2
+        && covers(
+            account,
+            windows,
+            &[Fault::CallerClosesHttp2],
+            Duration::ZERO,
+        )
+}
+
+/// Returns whether an upstream's GOAWAY may have ended the request.
+fn is_ended_by_goaway(account: &Account, windows: &Windows) -> bool {
+    account.plan.service == Service::Http2
+        && covers(account, windows, &[Fault::GoAway], UPSTREAM_EFFECT)
+}
+
+fn is_limited(plan: &Plan) -> bool {
+    matches!(plan.service, Service::OData | Service::Gated)
+}
+
+/// Returns whether permits came late: from the store, or because requests before took long.
+fn is_queue_disturbed(account: &Account, windows: &Windows) -> bool {
+    let (from, until) = period(account);
+    let is_wanted = |fault: Fault| {
+        fault.is_store()
+            || matches!(
+                fault,
+                Fault::Stall | Fault::StallMidBody | Fault::Status429 | Fault::Status503
+            )
+            || fault.is_token_service()
+    };
+    windows.covers(is_wanted, STORE_EFFECT, from, until)
+}
+
+fn covers(account: &Account, windows: &Windows, faults: &[Fault], effect: Duration) -> bool {
+    let (from, until) = period(account);
+    windows.covers(|fault| faults.contains(&fault), effect, from, until)
+}
+
+fn period(account: &Account) -> (tokio::time::Instant, tokio::time::Instant) {
+    let ended = account.ended.as_ref().map(|(ended, _)| *ended);
+    (account.sent, ended.unwrap_or(account.sent))
+}
