@@ -161,6 +161,8 @@ impl fmt::Debug for CallerBody {
 impl Drop for StreamedBody {
     fn drop(&mut self) {
         self.progress.ended.set(true);
+        // The end of the stream may not have arrived, but a known length has: nobody waits for it.
+        self.progress.caller_wait.set(Duration::ZERO);
     }
 }
 
@@ -277,7 +279,7 @@ impl StreamedBody {
             None => replay_buffer.discard(),
         }
         // The body is not polled again when a known length has been received.
-        if self.source_ended() {
+        if self.source_ended() || self.has_announced_length() {
             replay_buffer.complete();
         }
     }
@@ -290,6 +292,15 @@ impl StreamedBody {
 
     fn is_end_stream(&self) -> bool {
         self.source_ended() && !self.ahead.iter().any(Option::is_some)
+    }
+
+    /// Returns `true` if all bytes have arrived that an HTTP/2 request announced. The end of its
+    /// stream may follow in a frame of its own.
+    fn has_announced_length(&self) -> bool {
+        match &self.source {
+            CallerBodySource::Http2(body) => body.size_hint().exact() == Some(0),
+            CallerBodySource::Http1(..) | CallerBodySource::Buffered(_) => false,
+        }
     }
 
     fn source_ended(&self) -> bool {

@@ -166,6 +166,24 @@ async fn large_body_that_an_empty_frame_ends_is_not_replayed_as_an_empty_one() {
 }
 
 #[tokio::test]
+async fn body_of_announced_length_is_replayed_although_its_stream_has_not_ended() {
+    let upstream = after_a_revocation().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    let request = Request::post(gateway.url("/x")).header("content-length", 4);
+    let (response, mut upload) = http2
+        .send_request(request.body(()).unwrap(), false)
+        .unwrap();
+    upload.send_data("body".into(), false).unwrap();
+    assert_eq!(within_timeout(response).await.unwrap().status(), 200);
+    for token in [1, 2] {
+        let request = upstream.request().await;
+        assert!(has_token(&request, token));
+        assert_eq!(request.text(), "body");
+    }
+}
+
+#[tokio::test]
 async fn late_401_for_a_replaced_token_requests_no_login() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;

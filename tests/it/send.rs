@@ -12,6 +12,8 @@ mod retry;
 mod reuse;
 mod truncation;
 
+use http::Request;
+
 use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
 
 /// Returns a request on a persistent connection.
@@ -334,6 +336,26 @@ async fn response_timeout_does_not_run_during_an_active_upload() {
 }
 
 #[tokio::test]
+async fn response_timeout_runs_once_the_announced_length_has_arrived() {
+    let upstream = Upstream::manual().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[upstream]\nresponse_timeout = \"50ms\"")
+        .start()
+        .await;
+    let mut http2 = gateway.http2().await;
+    let request = Request::put(gateway.url("/x")).header("content-length", 4);
+    let (response, mut upload) = http2
+        .send_request(request.body(()).unwrap(), false)
+        .unwrap();
+    upload.send_data("body".into(), false).unwrap();
+    let mut wire = upstream.connection().await;
+    assert_eq!(wire.request().await.text(), "body");
+    // `limits.body_idle_timeout` must not be added: it is longer than the wait here.
+    let response = within_timeout(response).await.unwrap();
+    assert_eq!(response.status(), 504);
+}
+
+#[tokio::test]
 async fn stalled_caller_is_not_reported_as_a_stalled_upstream() {
     let upstream = Upstream::manual().await;
     let limits = "[upstream]\nresponse_timeout = \"50ms\"\n[limits]\nbody_idle_timeout = \"100ms\"";
@@ -442,7 +464,7 @@ async fn truncated_upload_never_completes_a_request_upstream() {
     }
     for reason in [h2::Reason::NO_ERROR, h2::Reason::CANCEL] {
         let mut http2 = gateway.http2().await;
-        let request = http::Request::post(gateway.url("/")).body(()).unwrap();
+        let request = Request::post(gateway.url("/")).body(()).unwrap();
         let (_response, mut body) = http2.send_request(request, false).unwrap();
         body.send_data("hello".into(), false).unwrap();
         let mut wire = upstream.connection().await;
