@@ -23,7 +23,8 @@ use crate::admin::{self, Admin};
 use crate::app::worker::{Worker, WorkerThread};
 use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
 use crate::config::{
-    BindAddress, Boot, Changes, Config, ConfigFingerprint, ConfigProblem, ListenAddress, Live,
+    BindAddress, Boot, Changes, Config, ConfigFingerprint, ConfigProblem, Limits, ListenAddress,
+    Live,
 };
 use crate::fleet::metrics::FleetMetrics;
 use crate::fleet::{FleetThread, Source, TlsFiles};
@@ -49,6 +50,7 @@ use crate::state::published::Published;
 use crate::system::clock::Clock;
 use crate::system::descriptors;
 use crate::system::files::FileReader;
+use crate::system::memory_limit;
 use crate::tls::TlsError;
 use crate::token::rejections::Rejections;
 use crate::upstream::connections::ConnectionTable;
@@ -218,9 +220,7 @@ impl App {
         let published = Published::initial(live, &dial_config, handle);
         let shared = shared(&boot, published, &dial_config, metrics, logs, clock)?;
         let shared = Arc::new(shared);
-        shared
-            .descriptors
-            .warn_if_too_low(&shared.published.load().live.limits);
+        warn_of_low_limits(&shared, &shared.published.load().live.limits);
         let lifecycle = Lifecycle::default();
         let modes = listener_modes(&boot, inbound_tls.as_ref(), intercept.as_ref());
         let workers = start_workers(&boot, &bound, &shared, &modes, &lifecycle).await?;
@@ -284,9 +284,7 @@ impl App {
         self.control.apply(&published);
         let published = Arc::new(published);
         if self.shared.published.load().live.limits != published.live.limits {
-            self.shared
-                .descriptors
-                .warn_if_too_low(&published.live.limits);
+            warn_of_low_limits(&self.shared, &published.live.limits);
         }
         self.shared.published.store(Arc::clone(&published));
         let routes: Vec<&str> = published
@@ -499,6 +497,12 @@ fn addresses(
         intercept,
         admin: admin.local_addr()?,
     })
+}
+
+/// Logs which limits of the system are too low for those of the configuration.
+fn warn_of_low_limits(shared: &Shared, limits: &Limits) {
+    shared.descriptors.warn_if_too_low(limits);
+    memory_limit::warn_if_too_low(limits.max_connections);
 }
 
 fn shared(

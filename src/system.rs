@@ -1,5 +1,5 @@
-//! The machine: clock, files and their descriptors, log lines, hardening, huge pages, SHA-256 and
-//! sealed records. It depends on no other module.
+//! The machine: clock, files and their descriptors, memory limits, log lines, hardening, huge pages,
+//! SHA-256 and sealed records. It depends on no other module.
 
 pub mod burst;
 pub mod clock;
@@ -9,4 +9,5 @@ pub mod files;
 pub mod hardening;
 pub mod log_limit;
 pub mod memory;
+pub mod memory_limit;
 pub mod sealing;
