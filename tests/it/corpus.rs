@@ -44,3 +44,53 @@ fn path_rules_corpus_satisfies_its_property() {
 fn upstream_response_corpus_satisfies_its_property() {
     replay("upstream_response", fuzz_properties::upstream_response);
 }
+
+#[test]
+fn inbound_connection_corpus_satisfies_its_property() {
+    replay("inbound_connection", fuzz_properties::inbound_connection);
+}
+
+#[test]
+fn inbound_frames_corpus_satisfies_its_property() {
+    replay("inbound_frames", fuzz_properties::inbound_frames);
+}
+
+#[test]
+fn proxy_header_corpus_satisfies_its_property() {
+    replay("proxy_header", fuzz_properties::proxy_header);
+}
+
+#[test]
+fn hosts_corpus_satisfies_its_property() {
+    replay("hosts", fuzz_properties::hosts);
+}
+
+#[test]
+fn batch_body_corpus_satisfies_its_property() {
+    replay("batch_body", fuzz_properties::batch_body);
+}
+
+#[test]
+fn request_fields_corpus_satisfies_its_property() {
+    replay("request_fields", fuzz_properties::request_fields);
+}
+
+#[test]
+fn response_fields_corpus_satisfies_its_property() {
+    replay("response_fields", fuzz_properties::response_fields);
+}
+
+#[test]
+fn odata_query_corpus_satisfies_its_property() {
+    replay("odata_query", fuzz_properties::odata_query);
+}
+
+#[test]
+fn configuration_corpus_satisfies_its_property() {
+    replay("configuration", fuzz_properties::configuration);
+}
+
+#[test]
+fn store_replies_corpus_satisfies_its_property() {
+    replay("store_replies", fuzz_properties::store_replies);
+}

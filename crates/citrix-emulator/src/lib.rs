@@ -53,6 +53,7 @@ use std::time::Duration;
 pub use args::{EmulatorArgs, run};
 pub use customers::{Client, ClientSecret, CustomerError, EmulatedCustomer};
 pub use faults::{Fault, Faults, Hint, PathFault, PathFaultError, RedirectTarget, TokenFault};
+pub use monitor::selected_rows;
 pub use options::{LinkBase, Links, Options, ServiceLimits, Tls};
 pub use rate::{Rate, RateError};
 pub use stats::{CustomerStats, ServiceStats, Stats, TokensSeen};

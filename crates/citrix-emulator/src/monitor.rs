@@ -59,6 +59,17 @@ fn service(call: &Call<'_>, service: &Service) -> Response {
     response.unwrap_or_else(|error| error.response())
 }
 
+/// Returns the rows of an entity set of Monitor that a query selects, in order and before paging;
+/// `None` if there is no such set or the query is rejected.
+pub fn selected_rows(set: &str, query: &str) -> Option<Vec<usize>> {
+    let (set, key) = MONITOR.addressed(set)?;
+    if let Some(key) = key {
+        return set.find(key).map(|index| vec![index]);
+    }
+    let options = QueryOptions::parse(Query::of(query), set).ok()?;
+    Some(options.rows(set))
+}
+
 /// Returns the list of entity sets (OData JSON 4.01, section 5).
 fn service_document(call: &Call<'_>, service: &Service) -> Result<Response, QueryError> {
     query_options::check(call.query(), OTHER, "json")?;

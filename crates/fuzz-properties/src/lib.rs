@@ -3,11 +3,27 @@
 
 #![allow(clippy::expect_used, reason = "a violated property panics")]
 
+mod addresses;
+mod batch;
+mod content;
+mod fields;
+mod inbound;
 mod links;
+mod odata;
 mod responses;
+mod settings;
+mod store;
 
+pub use addresses::{hosts, proxy_header};
+pub use batch::batch_body;
+pub use fields::{request_fields, response_fields};
+pub use inbound::frames::inbound_frames;
+pub use inbound::http1::inbound_connection;
 pub use links::link_rewrite;
+pub use odata::odata_query;
 pub use responses::upstream_response;
+pub use settings::configuration;
+pub use store::store_replies;
 
 use std::time::{Duration, SystemTime};
 

@@ -12,12 +12,14 @@ use citrix_auth_proxy::inbound::body::CallerBody;
 use citrix_auth_proxy::upstream::http1::Connection;
 use citrix_wire::response_framing;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
-use http_body::{Body, Frame};
+use http_body::Body as _;
 use http_body_util::Empty;
 use hyper::client::conn::http1::Builder;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::content::{Content, End};
 
 /// Above every bound of the gateway.
 const HYPER_LIMIT: usize = 1024 * 1024;
@@ -57,37 +59,24 @@ fn compare(ours: &Reading, hypers: &Reading) {
         response_framing::normalize(headers).expect("the gateway rejects such lengths");
     }
     assert_eq!(ours.head, head);
-    match ours.end {
-        End::Error => assert!(hypers.content.starts_with(&ours.content)),
+    let (content, other) = (&ours.content, &hypers.content);
+    match content.end {
+        End::Error => assert!(other.data.starts_with(&content.data)),
         // The gateway may wait for a line end where hyper rejects the line.
         End::Pending => {
-            assert_ne!(hypers.end, End::Complete);
-            assert_eq!(ours.content, hypers.content);
+            assert_ne!(other.end, End::Complete);
+            assert_eq!(content.data, other.data);
         }
-        End::Complete => assert_eq!((ours.end, &ours.content), (hypers.end, &hypers.content)),
-    }
-    if ours.end == End::Complete {
-        assert_eq!(ours.trailers, hypers.trailers);
+        End::Complete => assert_eq!(content, other),
     }
     assert!(hypers.reusable || !ours.reusable);
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum End {
-    /// More would have to arrive.
-    #[default]
-    Pending,
-    Complete,
-    Error,
 }
 
 /// A response as it is read.
 #[derive(Debug, Default)]
 struct Reading {
     head: Option<(StatusCode, Version, Option<Bytes>, HeaderMap)>,
-    content: Vec<u8>,
-    trailers: Option<HeaderMap>,
-    end: End,
+    content: Content,
     /// The connection may carry another request.
     reusable: bool,
 }
@@ -103,25 +92,16 @@ impl Reading {
         ));
     }
 
-    /// Adds a frame; returns `false` at the end.
-    fn add<E>(&mut self, frame: Option<Result<Frame<Bytes>, E>>) -> bool {
-        match frame {
-            None => self.end = End::Complete,
-            Some(Err(_)) => self.end = End::Error,
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => self.content.extend_from_slice(&data),
-                Err(frame) => self.trailers = frame.into_trailers().ok(),
-            },
-        }
-        self.end == End::Pending
-    }
-
     /// Returns what does not depend on the sizes of pieces: content before an error may be less.
     fn summary(&self) -> impl PartialEq + std::fmt::Debug {
-        let content = (self.end != End::Error).then_some(&self.content);
-        let reading = (&self.head, content, &self.trailers);
+        let Content {
+            data,
+            trailers,
+            end,
+        } = &self.content;
+        let data = (*end != End::Error).then_some(data);
         // Bytes after the response may arrive later.
-        (reading, self.end)
+        (&self.head, data, trailers, end)
     }
 }
 
@@ -133,11 +113,15 @@ fn read_ours(peer: Peer, method: &str) -> Reading {
     run(async {
         match poll_fn(|cx| connection.poll_response(cx)).await {
             Ok(response) => reading.begin(&response),
-            Err(_) => return reading.end = End::Error,
+            Err(_) => return reading.content.end = End::Error,
         }
-        while reading.add(poll_fn(|cx| connection.poll_frame(cx)).await) {}
+        while reading
+            .content
+            .add(poll_fn(|cx| connection.poll_frame(cx)).await)
+        {}
         let silent = poll_fn(|cx| Poll::Ready(connection.is_silent(cx))).await;
-        reading.reusable = reading.end == End::Complete && silent && connection.is_reusable();
+        reading.reusable =
+            reading.content.end == End::Complete && silent && connection.is_reusable();
     });
     reading
 }
@@ -156,11 +140,14 @@ fn read_hypers(peer: Peer, method: &str) -> Reading {
             let exchange = async {
                 let sent = sender.send_request(request(method, Empty::<Bytes>::new()));
                 let Ok(response) = sent.await else {
-                    return reading.end = End::Error;
+                    return reading.content.end = End::Error;
                 };
                 reading.begin(&response);
                 let mut body = response.into_body();
-                while reading.add(poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await) {}
+                while reading
+                    .content
+                    .add(poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await)
+                {}
             };
             let mut exchange = pin!(exchange);
             poll_fn(|cx| {
@@ -175,7 +162,7 @@ fn read_hypers(peer: Peer, method: &str) -> Reading {
             Poll::Ready(())
         })
         .await;
-        reading.reusable = reading.end == End::Complete && !ended && sender.is_ready();
+        reading.reusable = reading.content.end == End::Complete && !ended && sender.is_ready();
     });
     reading
 }

@@ -15,6 +15,8 @@ pub mod pki;
 pub mod ports;
 pub mod servers;
 pub mod store;
+pub mod strict_http1;
+pub mod strict_http2;
 pub mod token_endpoint;
 pub mod upstream;
 pub mod wire;
