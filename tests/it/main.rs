@@ -42,6 +42,7 @@ mod intercept;
 mod links;
 mod login;
 mod metrics;
+mod named_tests;
 mod packages;
 mod path_readings;
 mod pick_route;
