@@ -19,6 +19,11 @@ use tokio::try_join;
 use super::dial::{Address, Stream, dial};
 use super::error::{Step, StoreError, within};
 use super::target::Target;
+use crate::upstream::bounded::Bounded;
+
+/// Maximum number of bytes that are read after each command: many times the longest reply, which has
+/// the records of all replicas.
+const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Maximum number of messages that await processing. The next heartbeat reports what is dropped.
 const MAX_PUSHES: usize = 1024;
@@ -78,6 +83,7 @@ impl Session {
             info = info.set_protocol(ProtocolVersion::RESP3);
             config = config.set_push_sender(move |push| pushes.try_send(push));
         }
+        let stream = Bounded::per_write(stream, MAX_REPLY_BYTES);
         let opening = MultiplexedConnection::new_with_config(&info, stream, config);
         let (commands, driver) = opening.await?;
         let _driver = Driver(tokio::spawn(driver));
@@ -269,4 +275,41 @@ fn value_of(value: Value) -> Option<reply::Value> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn reply_without_end_is_not_kept() {
+        let (io, mut store) = tokio::io::duplex(64 * 1024);
+        let flood = async {
+            let line = vec![b'+'; 64 * 1024];
+            let mut sent = 0;
+            while store.write_all(&line).await.is_ok() {
+                sent += line.len();
+            }
+            sent
+        };
+        let target = Target {
+            tls: None,
+            user: None,
+            password: None,
+            database: 0,
+            timeout: Duration::MAX,
+        };
+        let exchange = async {
+            let session = Session::log_in(Box::new(io), &target, None, None);
+            session.await?.call(&["TIME"]).await
+        };
+        let (reply, sent) = tokio::join!(exchange, flood);
+        assert!(reply.is_err());
+        // More were read only before the command.
+        assert!(sent <= 2 * MAX_REPLY_BYTES + 128 * 1024, "{sent}");
+    }
 }
