@@ -1,5 +1,6 @@
 //! A scripted HTTP/2 upstream: the test writes every frame.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,6 +55,27 @@ impl Http2Upstream {
 
     /// Sends these settings first on each connection.
     pub async fn with_settings(settings: &'static [(u16, u32)]) -> Self {
+        let (sender, wires) = mpsc::unbounded_channel();
+        let mut upstream = Self::listening(settings, move |wire| {
+            sender.send(wire).ok();
+        })
+        .await;
+        upstream.wires = Mutex::new(wires);
+        upstream
+    }
+
+    /// Serves each connection with `serve`, instead of leaving it to the test.
+    pub async fn serving<F>(serve: impl Fn(Http2Wire) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::listening(&[], move |wire| drop(tokio::spawn(serve(wire)))).await
+    }
+
+    async fn listening(
+        settings: &'static [(u16, u32)],
+        serve: impl Fn(Http2Wire) + Send + Sync + 'static,
+    ) -> Self {
         let ca = TestCa::new("upstream CA");
         let issued = ca.issue("upstream", &["localhost"]);
         let file = NamedTempFile::new().unwrap();
@@ -63,18 +85,17 @@ impl Http2Upstream {
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (sender, wires) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
+        let serve = Arc::new(serve);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 socket.set_nodelay(true).unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
-                let (acceptor, sender) = (acceptor.clone(), sender.clone());
+                let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(socket).await {
-                        let wire = Http2Wire::accept(stream, settings).await;
-                        sender.send(wire).ok();
+                        serve(Http2Wire::accept(stream, settings).await);
                     }
                 });
             }
@@ -82,7 +103,7 @@ impl Http2Upstream {
         Self {
             address,
             connections,
-            wires: Mutex::new(wires),
+            wires: Mutex::new(mpsc::unbounded_channel().1),
             ca: file,
         }
     }
@@ -168,8 +189,13 @@ impl Http2Wire {
     /// Returns the next frame that belongs to a stream, or `None` at the end of the connection.
     /// Acknowledges SETTINGS.
     pub async fn next(&mut self) -> Option<Frame> {
+        within_timeout(self.next_at_any_time()).await
+    }
+
+    /// Like [`Http2Wire::next`] without a timeout, for a server that outlives its clients.
+    pub async fn next_at_any_time(&mut self) -> Option<Frame> {
         loop {
-            let frame = within_timeout(self.frame()).await?;
+            let frame = self.frame().await?;
             match frame.kind {
                 SETTINGS if frame.flags & ACK == 0 => self.write(SETTINGS, ACK, 0, &[]).await,
                 DATA | HEADERS | RST_STREAM => return Some(frame),
@@ -208,8 +234,13 @@ impl Http2Wire {
         frame.extend_from_slice(&[kind, flags]);
         frame.extend_from_slice(&stream.to_be_bytes());
         frame.extend_from_slice(payload);
+        self.write_bytes(&frame).await;
+    }
+
+    /// Writes bytes that need not be frames.
+    pub async fn write_bytes(&mut self, bytes: &[u8]) {
         // The peer may have closed the connection.
-        self.io.write_all(&frame).await.ok();
+        self.io.write_all(bytes).await.ok();
         self.io.flush().await.ok();
     }
 

@@ -14,6 +14,7 @@ pub mod path_table;
 pub mod pki;
 pub mod ports;
 pub mod servers;
+pub mod socket_end;
 pub mod store;
 pub mod strict_http1;
 pub mod strict_http2;

@@ -1,5 +1,7 @@
 //! The issuer over real connections, against a minimal server that records the request.
 
+mod faults;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
