@@ -240,9 +240,10 @@ where
     B: Body<Data = Bytes> + KeepsPermit,
     B::Error: std::fmt::Display,
 {
-    let responded = poll_fn(|cx| match response.as_mut().poll(cx) {
-        Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+    // The reset first: it ends the request body with an error, to which nobody needs a response.
+    let responded = poll_fn(|cx| match respond.borrow_mut().poll_reset(cx) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => response.as_mut().poll(cx).map(Some),
     });
     let (mut head, body) = responded.await.ok_or(Abandoned)?.into_parts();
     drop(response);

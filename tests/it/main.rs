@@ -30,6 +30,7 @@ mod egress;
 mod emulator;
 mod endings;
 mod fairness;
+mod faults;
 mod fleet;
 mod fleet_gateways;
 mod fleet_members;
