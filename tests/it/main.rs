@@ -53,6 +53,7 @@ mod queue;
 mod references;
 mod regressions;
 mod rejected_customers;
+mod reliability;
 mod reload;
 mod replay;
 mod rewritten;
