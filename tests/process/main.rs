@@ -32,6 +32,7 @@ mod program;
 mod reload;
 mod rules;
 mod secrets;
+mod shortages;
 mod signals;
 mod spans;
 mod token;

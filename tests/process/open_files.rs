@@ -25,7 +25,7 @@ async fn soft_limit_is_raised_to_the_hard_limit() {
     let logins = TokenEndpoint::granting().await;
     let url = logins.url();
     let variables = environment("http://127.0.0.1:9", &url);
-    let mut program = Program::start_with_open_files("-Sn 64", &variables);
+    let mut program = Program::start_with_limit("-Sn 64", &variables);
     let (callers, admin) = addresses(&mut program).await;
     let _clients = silent_clients(callers, 200).await;
     assert_eq!(get(admin, "/livez").await.status(), 200);
@@ -38,7 +38,7 @@ async fn hard_limit_below_the_limits_is_logged_and_leaves_descriptors_for_probes
     let logins = TokenEndpoint::granting().await;
     let url = logins.url();
     let variables = environment("http://127.0.0.1:9", &url);
-    let mut program = Program::start_with_open_files("-n 400", &variables);
+    let mut program = Program::start_with_limit("-n 400", &variables);
     let warning = program.logged("limit of open files is too low").await;
     assert_eq!(warning["limit"], 400);
     assert_eq!(warning["needed"], 10_000 + 1024 + 192 + 2 * 16);

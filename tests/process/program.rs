@@ -97,10 +97,14 @@ impl Program {
             .store(bytes_per_second, Ordering::Relaxed);
     }
 
-    /// Starts the binary with a limit of open files, as an option of `ulimit`: `-Sn 256`.
-    pub fn start_with_open_files(limit: &str, variables: &[(&str, &str)]) -> Self {
+    /// Starts the binary with a limit as an option of `ulimit`: `-Sn 256` for open files. Writes
+    /// beyond one on the size of files fail.
+    pub fn start_with_limit(limit: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("ulimit {limit} && exec \"$0\"")]);
+        command.args([
+            "-c",
+            &format!("trap '' XFSZ; ulimit {limit} && exec \"$0\""),
+        ]);
         command
             .arg(env!("CARGO_BIN_EXE_citrix-auth-proxy"))
             .stdin(Stdio::null());
