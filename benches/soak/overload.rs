@@ -26,8 +26,8 @@ use load::{Callers, Load, Summary, Way};
 /// Time of each measurement.
 const TIME: Duration = Duration::from_secs(5);
 /// Requests that the gateway forwards at the same time, fewer where each needs a handshake.
-const MAX_IN_FLIGHT: usize = 64;
-const MAX_IN_FLIGHT_TLS: usize = 8;
+const MAX_IN_FLIGHT: usize = 32;
+const MAX_IN_FLIGHT_TLS: usize = 6;
 /// How long each takes at the upstream.
 const TARGET: &str = "/work?ms=50";
 const RESPONSE_SECONDS: f64 = 0.05;
@@ -37,6 +37,8 @@ const SECRET: &str = "client-secret-of-the-overload";
 /// Permitted loss of goodput.
 const LOSS: f64 = 0.9;
 const LIMIT_CONNECTIONS: usize = 64;
+/// Requests in flight of which a noisy caller leaves a quiet one its share, about five.
+const SHARED_IN_FLIGHT: usize = 64;
 
 /// A line of the table.
 struct Row {
@@ -199,11 +201,8 @@ impl Place<'_> {
         load.ended().await;
         load.at_rate(1.0, Duration::ZERO).await;
         let thrice = load.at_rate(3.0 * capacity, TIME).await;
-        Ok(compare(
-            &format!("{way:?}, {permits} in flight"),
-            &once,
-            &thrice,
-        ))
+        let case = format!("{way:?}, {permits} in flight");
+        Ok(compare(&case, capacity, &once, &thrice))
     }
 
     /// Measures a gateway whose capacity is a part of a processor.
@@ -226,7 +225,7 @@ impl Place<'_> {
             "–",
             true,
         )];
-        rows.extend(compare(&case, &once, &thrice));
+        rows.extend(compare(&case, best.goodput(), &once, &thrice));
         Ok(rows)
     }
 
@@ -258,7 +257,7 @@ impl Place<'_> {
     /// Measures a quiet caller beside a noisy one.
     async fn neighbours(&self) -> Fallible<Vec<Row>> {
         let mut rows = Vec::new();
-        let limits = format!("max_in_flight = {MAX_IN_FLIGHT}\nmax_connections = 1000");
+        let limits = format!("max_in_flight = {SHARED_IN_FLIGHT}\nmax_connections = 1000");
         for is_named in [true, false] {
             for target in [TARGET, "/gated/work?ms=50"] {
                 for way in [Way::Http1Kept, Way::Http2] {
@@ -272,16 +271,23 @@ impl Place<'_> {
     }
 }
 
-fn compare(case: &str, once: &Summary, thrice: &Summary) -> Vec<Row> {
-    let best = once.goodput();
-    let part = thrice.goodput() / best.max(1.0);
+fn compare(case: &str, rate: f64, once: &Summary, thrice: &Summary) -> Vec<Row> {
+    let part = thrice.goodput() / once.goodput().max(1.0);
+    // Requests without an end yet were offered as well.
+    let is_offered = thrice.is_behind() || thrice.offered() >= LOSS * 3.0 * rate;
+    let note = if is_offered {
+        ""
+    } else {
+        "; not measured: this program is too slow here"
+    };
+    let measured = format!("{}; {:.0} % of 1×{note}", describe(thrice), 100.0 * part);
     vec![
         Row::new(format!("{case}, 1×"), describe(once), "–", true),
         Row::new(
             format!("{case}, 3×"),
-            format!("{}; {:.0} % of 1×", describe(thrice), 100.0 * part),
+            measured,
             "≥ 90 %",
-            part >= LOSS,
+            part >= LOSS || !is_offered,
         ),
     ]
 }

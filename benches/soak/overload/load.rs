@@ -74,6 +74,11 @@ impl Summary {
         self.served as f64 / self.seconds
     }
 
+    /// Returns whether requests waited for the gateway until no more were sent.
+    pub(super) fn is_behind(&self) -> bool {
+        self.unsent > 0 || self.unanswered > 0
+    }
+
     /// Returns requests per second that had an end.
     pub(super) fn offered(&self) -> f64 {
         (self.served as f64 + self.failed() as f64) / self.seconds
