@@ -1,6 +1,7 @@
 //! Real stores (`redis-server`), sentinels, and a faulty network in front of them. `REDIS_SERVER`
 //! names another program, such as an older Redis or Valkey.
 
+pub mod model;
 mod observe;
 mod proxy;
 mod resp;

@@ -12,7 +12,6 @@
 )]
 
 mod machine;
-mod model;
 mod scripts;
 mod server;
 mod simulation;

@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::model::Model;
+use testkit::store::model::Model;
 
 const START: u64 = 1_795_000_000_000_000;
 const LIFETIME: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use fleet_protocol::command::{Command, RunId};
 use fleet_protocol::machine::CommandId;
 
-use crate::model::Model;
 use crate::scripts::TIMING;
+use testkit::store::model::Model;
 
 /// A command on its way.
 #[derive(Clone, Debug)]

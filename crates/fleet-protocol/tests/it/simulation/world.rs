@@ -20,8 +20,8 @@ use self::logins::Logins;
 use self::rates::Rates;
 use super::citrix::{AT_ONCE, Running, Service};
 use super::store::{Health, Request, Store};
-use crate::model::Model;
 use crate::scripts::TIMING;
+use testkit::store::model::Model;
 
 const MILLISECOND: u64 = 1000;
 const SECOND: u64 = 1_000_000;
