@@ -75,6 +75,8 @@ struct StoredVerdict<'a> {
     rejections: u32,
     #[serde(borrow)]
     transaction_id: Option<Cow<'a, str>>,
+    /// The time of the login's end.
+    at: u64,
     until: u64,
     short_until: u64,
 }
@@ -150,6 +152,7 @@ impl Verdict {
             failures: self.failures,
             rejections: self.rejections,
             transaction_id: self.transaction_id.as_deref().map(Cow::Borrowed),
+            at: now.0,
             until: (now + self.wait).0,
             short_until: (now + self.short_wait).0,
         };
@@ -168,6 +171,10 @@ impl Verdict {
         let stored: StoredVerdict<'_> = parse(&text)?;
         // The store removes it by then: an old one was written again.
         if now.0 > (StoreTime(stored.short_until) + MAX_CLOCK_LAG).0 {
+            return Err(Undecipherable);
+        }
+        // The store's clock was set back: it would keep the verdict for as long.
+        if stored.at > (now + MAX_CLOCK_LAG).0 {
             return Err(Undecipherable);
         }
         Ok(Self {
@@ -269,6 +276,14 @@ mod tests {
         assert_eq!(Verdict::open(&keys(), NAME, &record, later), Ok(expected));
         let long_over = NOW + Duration::from_secs(10);
         assert!(Verdict::open(&keys(), NAME, &record, long_over).is_err());
+    }
+
+    #[test]
+    fn verdict_of_the_future_is_rejected_beyond_the_clocks_lag() {
+        let record = verdict().seal(&keys(), NAME, NOW).unwrap();
+        let at = |seconds: u64| Verdict::open(&keys(), NAME, &record, StoreTime(seconds * 1000));
+        assert!(at(994).is_ok());
+        assert_eq!(at(992), Err(Undecipherable));
     }
 
     #[test]

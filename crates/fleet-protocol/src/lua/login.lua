@@ -8,10 +8,11 @@ end
 local verdict = redis.call('GET', KEYS[5])
 if verdict then return {now, 'rejected', token, verdict} end
 local forced = tonumber(ARGV[4])
--- During a forced login, others wait for its result.
+-- During a forced login, others wait for its result. A later end is from before the clock was set
+-- back, and would last as long.
 local permitted = tonumber(redis.call('GET', KEYS[3]) or '')
-if forced > 0 and permitted and not redis.call('GET', KEYS[2]) then
-  return {now, 'recent', token, math.max(0, math.min(permitted - now, forced))}
+if permitted and permitted <= now + forced and forced > 0 and not redis.call('GET', KEYS[2]) then
+  return {now, 'recent', token, math.max(0, permitted - now)}
 end
 if not redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3]) then return {now, 'held', token} end
 if forced > 0 then redis.call('SET', KEYS[3], now + forced, 'PX', forced) end

@@ -14,8 +14,8 @@ use fleet_protocol::script::{COMMANDS, Call, Script};
 use fleet_protocol::{Keys, Name, Push, Replica, Reply, StoreTime, Ticket, Timing};
 use testkit::store::StoreServer;
 
-use crate::model::Sent;
 use crate::server::{Client, Hashes, load, words};
+use testkit::store::model::Sent;
 
 pub(crate) const TIMING: Timing = Timing {
     lease: Duration::from_secs(5),
@@ -305,6 +305,49 @@ fn login_that_is_not_needed_frees_the_lock_without_a_notification() {
     for number in [1, 2] {
         assert_eq!(login(number), (expected.clone(), vec![]));
     }
+}
+
+#[test]
+fn forced_login_is_not_deferred_by_one_from_before_the_clock_was_set_back() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let mut store = Store::with_clock_argument(&server);
+    let mut login = |seconds: u64| {
+        let login = Login {
+            identity: name(7),
+            secret: name(1),
+            lock: LockName {
+                replica: Replica(1),
+                number: seconds,
+            },
+            lifetime: Duration::from_secs(20),
+            forced: Some(Duration::from_secs(10)),
+            deadline: StoreTime((seconds + 1) * 1000),
+        };
+        let lock = login.lock;
+        let (reply, _) = store.run(seconds * 1_000_000, &Command::Login(login));
+        let Body::Login { outcome, .. } = reply.body else {
+            panic!("{reply:?}");
+        };
+        let (secret, record) = (name(1), b"record".to_vec());
+        let finish = Finish {
+            identity: name(7),
+            lock,
+            result: LoginResult::Token {
+                record,
+                secret,
+                lifetime: Duration::from_secs(60),
+            },
+        };
+        store.run(seconds * 1_000_000, &Command::Finish(finish));
+        outcome
+    };
+    let (mine, recent) = (LoginOutcome::Mine, LoginOutcome::Recent);
+    assert_eq!(login(5000), mine);
+    assert_eq!(login(5004), recent(Duration::from_secs(6)));
+    assert_eq!(login(1400), mine);
+    assert_eq!(login(1401), recent(Duration::from_secs(9)));
 }
 
 fn name(number: u8) -> Name {

@@ -412,10 +412,10 @@ impl Model {
             LoginOutcome::Rejected(verdict.clone())
         } else if let Some(interval) = login.forced
             && let Some(permitted) = self.forced.get(self.expiry(), &identity).copied()
+            && permitted <= self.now + millis(interval)
             && self.locks.get(self.expiry(), &identity).is_none()
         {
-            let wait = Duration::from_millis(permitted.saturating_sub(self.now));
-            LoginOutcome::Recent(wait.min(interval))
+            LoginOutcome::Recent(Duration::from_millis(permitted.saturating_sub(self.now)))
         } else if self.locks.get(self.expiry(), &identity).is_none() {
             self.locks
                 .set(self.now, identity, login.lock, login.lifetime);
