@@ -62,7 +62,7 @@ impl Failures {
     /// `usable_for` is the remaining lifetime of a usable token: it permits a longer backoff, which
     /// ends with the token at the latest. `retry_after` is the wait that the response requested: a
     /// 429's is respected up to an hour, a 503's up to 90 s, never shortened and slightly
-    /// lengthened by jitter.
+    /// lengthened by jitter. Waits grow although each 429 requests the same short one.
     pub fn backoff(
         self,
         usable_for: Option<Duration>,
@@ -74,22 +74,25 @@ impl Failures {
             let wait = retry_after?.clamp(MIN_BACKOFF, max);
             Some(wait.mul_f64(1.0 + random * RETRY_AFTER_JITTER))
         };
-        if self.rate_limited > 0 {
-            return requested(MAX_RETRY_AFTER).unwrap_or_else(|| {
-                exponential(
-                    MIN_RATE_LIMIT_BACKOFF,
-                    MAX_RATE_LIMIT_BACKOFF,
-                    self.rate_limited,
-                    random,
-                )
-            });
-        }
         let short = exponential(
             MIN_BACKOFF,
             MAX_BACKOFF_WITHOUT_TOKEN,
             self.consecutive,
             random,
         );
+        if self.rate_limited > 0 {
+            return match requested(MAX_RETRY_AFTER) {
+                Some(requested) if self.rate_limited == 1 => requested,
+                // The one before was too short.
+                Some(requested) => requested.max(short),
+                None => exponential(
+                    MIN_RATE_LIMIT_BACKOFF,
+                    MAX_RATE_LIMIT_BACKOFF,
+                    self.rate_limited,
+                    random,
+                ),
+            };
+        }
         let backoff = match usable_for {
             Some(left) => exponential(
                 MIN_BACKOFF,
@@ -193,6 +196,19 @@ mod tests {
         assert_eq!(backoff(9, Some(secs(30.0)), 1.0), secs(33.0));
         assert_eq!(backoff(1, Some(secs(0.0)), 0.0), secs(1.0));
         assert_eq!(backoff(1, Some(Duration::MAX), 0.0), secs(3600.0));
+    }
+
+    #[test]
+    fn repeated_429s_with_a_short_retry_after_are_spaced_like_other_failures() {
+        let waits = (1..7).map(|count| {
+            let failures = Failures {
+                consecutive: count,
+                rate_limited: count,
+            };
+            let backoff = failures.backoff(None, Some(secs(2.0)), 0.5);
+            backoff.as_secs_f64()
+        });
+        assert_eq!(waits.collect::<Vec<_>>(), [2.1, 2.1, 4.0, 8.0, 12.5, 12.5]);
     }
 
     #[test]
