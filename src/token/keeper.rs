@@ -3,6 +3,7 @@
 mod cached;
 mod customer;
 mod deadline;
+mod expiry;
 mod failed;
 mod log;
 mod reader;
@@ -18,7 +19,7 @@ use http::HeaderValue;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::cached::CacheHandle;
 use self::deadline::Deadline;
@@ -77,8 +78,6 @@ pub struct Keeper<I> {
     failures: Failures,
     /// Start of the last login that a 401 or an operator triggered.
     last_forced: Option<Instant>,
-    /// End of the token's usable lifetime on the monotonic clock.
-    usable_until: Option<Instant>,
 }
 
 /// Trigger of a login.
@@ -171,7 +170,6 @@ impl<I: Issuer> Keeper<I> {
             new_settings,
             failures: Failures::default(),
             last_forced: None,
-            usable_until: None,
             credential,
         }
     }
@@ -183,7 +181,15 @@ impl<I: Issuer> Keeper<I> {
     pub fn run(self) -> impl Future<Output = Infallible> {
         // Boxed, because the future would reserve space for the argument and for the variable.
         let mut this = Box::new(self);
-        async move { this.keep().await }
+        async move {
+            let (slot, credential) = (Arc::clone(&this.slot), Arc::clone(&this.credential));
+            let expiry = expiry::withdraw_expired(&slot, this.clock, credential.customer());
+            tokio::select! {
+                biased;
+                never = expiry => never,
+                never = this.keep() => never,
+            }
+        }
     }
 
     async fn keep(&mut self) -> Infallible {
@@ -410,7 +416,6 @@ impl<I: Issuer> Keeper<I> {
         let due_if_forced = Deadline::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_rejected();
         self.failures = Failures::default();
-        self.usable_until = Some(usable.instant);
         // Metrics first: a scrape may follow the request that the token wakes.
         self.metrics.set_token(generation, expires_at);
         self.metrics.set_schedule(due.wall, 0);
@@ -423,6 +428,7 @@ impl<I: Issuer> Keeper<I> {
             status.generation = generation;
             status.obtained_at = Some(obtained_at);
             status.usable_until = Some(usable.wall);
+            status.ends = Some(usable.instant);
             status.expires_at = Some(expires_at);
             status.next_attempt = Some(due.wall);
             status.in_progress = false;
@@ -444,7 +450,6 @@ impl<I: Issuer> Keeper<I> {
     /// its reason.
     async fn sleep_until_due(&mut self, schedule: &mut LoginSchedule) -> LoginReason {
         loop {
-            self.expire();
             let mut left = schedule.due.left(self.clock);
             if self.slot.wants_login() {
                 left = left.min(schedule.due_if_forced.left(self.clock));
@@ -453,7 +458,7 @@ impl<I: Issuer> Keeper<I> {
                 return LoginReason::Scheduled;
             }
             let snapshot = tokio::select! {
-                () = tokio::time::sleep(left.min(MAX_SLEEP)) => None,
+                biased;
                 () = self.slot.login_wanted() => None,
                 () = Self::settings_changed(&mut self.new_settings) => {
                     if self.apply_settings() {
@@ -471,6 +476,7 @@ impl<I: Issuer> Keeper<I> {
                     }
                     None
                 }
+                () = tokio::time::sleep(left.min(MAX_SLEEP)) => None,
             };
             if snapshot.is_some() {
                 self.report_secrets();
@@ -495,22 +501,6 @@ impl<I: Issuer> Keeper<I> {
     fn report_secrets(&self) {
         let problem = self.reader.problem().map(str::to_owned);
         self.slot.update(|status| status.secret_problem = problem);
-    }
-
-    /// Withdraws a token whose usable lifetime has elapsed on the monotonic clock only: the wall
-    /// clock was set back.
-    fn expire(&self) {
-        let elapsed = self
-            .usable_until
-            .is_some_and(|until| Instant::now() >= until);
-        let now = self.clock.now();
-        if elapsed && self.slot.usable(now).is_some() {
-            warn!(
-                customer = self.credential.customer(),
-                "wall clock set back; token withdrawn at the end of its lifetime"
-            );
-            self.slot.expire(now);
-        }
     }
 }
 

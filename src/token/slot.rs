@@ -179,6 +179,15 @@ impl TokenSlot {
         self.token.load_full().filter(|token| token.is_usable(now))
     }
 
+    /// Returns the rest of the period in which the newest token is sent, on the clock that ends it
+    /// first.
+    pub(super) fn usable_for(&self, clock: Clock) -> Option<Duration> {
+        let status = self.status.borrow();
+        let left = status.usable_until?.duration_since(clock.now()).ok()?;
+        let ends = status.ends?.saturating_duration_since(Instant::now());
+        Some(left.min(ends)).filter(|left| !left.is_zero())
+    }
+
     /// Returns the slots of the requests that wait for this credential's token.
     pub const fn waiting(&self) -> &QueueSlots {
         &self.waiting
@@ -210,6 +219,11 @@ impl TokenSlot {
     /// Returns a snapshot of the status.
     pub fn status(&self) -> TokenStatus {
         self.status.borrow().clone()
+    }
+
+    /// Follows the status.
+    pub(super) fn changes(&self) -> watch::Receiver<TokenStatus> {
+        self.status.subscribe()
     }
 
     /// Waits up to `timeout` for a usable token, as long as a login may provide one in time:
@@ -422,15 +436,15 @@ impl TokenSlot {
         self.status.send_modify(change);
     }
 
-    /// Marks the current token as expired, for a clock that was set back: `usable_until` is in the
-    /// future again, but the lifetime has elapsed.
+    /// Marks the current token as expired, whatever its `usable_until`: the wall clock may be set
+    /// back.
     pub(super) fn expire(&self, now: SystemTime) {
         if let Some(token) = self.token.load_full() {
             self.token.store(Some(Arc::new(Token {
                 usable_until: SystemTime::UNIX_EPOCH,
                 ..Token::clone(&token)
             })));
-            self.update(|status| status.usable_until = Some(now));
+            self.update(|status| (status.usable_until, status.ends) = (Some(now), None));
         }
     }
 }

@@ -18,11 +18,8 @@ impl<I: Issuer> Keeper<I> {
         self.failures = self.failures.with(error.outcome);
         let now = self.clock.now();
         // A token that Citrix rejects does not justify the longer backoff.
-        let usable_for = self
-            .slot
-            .usable(now)
-            .filter(|_| !self.slot.is_rejected())
-            .and_then(|token| token.usable_until().duration_since(now).ok());
+        let usable_for = self.slot.usable_for(self.clock);
+        let usable_for = usable_for.filter(|_| !self.slot.is_rejected());
         let random = fastrand::f64();
         let backoff = self.failures.backoff(usable_for, error.retry_after, random);
         let due = Deadline::now(self.clock).after(backoff);

@@ -148,7 +148,7 @@ impl<I: Issuer> Keeper<I> {
         let status = self.slot.status();
         let (obtained_at, until) = (status.obtained_at?, status.usable_until?);
         let reserve = until.duration_since(obtained_at).ok()? / 10;
-        let left = until.duration_since(self.clock.now()).ok()?;
+        let left = self.slot.usable_for(self.clock)?;
         // Jitter, so that replicas without a store do not log in together.
         let wait = left.checked_sub(reserve)? + reserve.mul_f64(fastrand::f64() / 2.0);
         let schedule = LoginSchedule {

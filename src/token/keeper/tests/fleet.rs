@@ -481,3 +481,14 @@ async fn undecipherable_verdict_prevents_no_login() {
     seconds(5.0).await;
     assert_eq!(members.states(), [TokenState::Fresh]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn postponed_login_is_made_before_the_token_ends_although_the_clock_is_set_back() {
+    let members = Members::start(REPLICAS, accepted);
+    seconds(60.0).await;
+    members.store.set_up(false);
+    set_clock_by(-3600);
+    seconds(3540.0 - 61.0).await;
+    assert_eq!(members.logins(), 1 + REPLICAS);
+    assert_eq!(members.states(), [TokenState::Fresh; REPLICAS]);
+}

@@ -245,3 +245,38 @@ async fn clock_set_back_neither_delays_the_refresh_nor_extends_the_token() {
         "the lifetime has elapsed, whatever the wall clock shows"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn login_that_hangs_keeps_no_expired_token_in_use_after_the_clock_was_set_back() {
+    let minute = Duration::from_secs(60);
+    let keeper = TestKeeper::with(secret("s"), None, minute, |call| {
+        if call.number == 1 {
+            granted(100)
+        } else {
+            login_error(Outcome::Timeout)
+        }
+    });
+    seconds(70.0).await;
+    assert_eq!((keeper.usable(), keeper.logins()), (1, 2));
+    set_clock_by(-3600);
+    seconds(19.0).await;
+    assert_eq!(keeper.usable(), 1);
+    seconds(2.0).await;
+    assert_eq!(keeper.usable(), 0, "its usable lifetime has elapsed");
+    assert_eq!(keeper.logins(), 2, "the login is in progress");
+}
+
+#[tokio::test(start_paused = true)]
+async fn token_that_expired_stays_expired_when_the_clock_is_set_back_later() {
+    let keeper = TestKeeper::start(|call| {
+        if call.number == 1 {
+            granted(100)
+        } else {
+            login_error(Outcome::Timeout)
+        }
+    });
+    seconds(91.0).await;
+    assert_eq!(keeper.usable(), 0);
+    set_clock_by(-3600);
+    assert_eq!(keeper.usable(), 0);
+}
