@@ -2,29 +2,29 @@
 //! §4.4). A hint of a 429 or 503 states the wait; without one, a GET or HEAD is retried once.
 
 mod budget;
+mod gate;
 #[cfg(test)]
 mod simulation;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, Method, Response, StatusCode};
-use tokio::time::Instant;
-
-use self::budget::{Allowance, MIN_WAIT};
+use self::budget::Allowance;
+use self::gate::RequestedWait;
 use super::outgoing::Outgoing;
 use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
-use crate::limit::gate::GateWait;
 use crate::limit::owner::Owner;
 use crate::limit::scope::Scope;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
 use crate::upstream::body::ResponseBody;
 use citrix_wire::retry_after;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 pub(super) use self::budget::RetryBudget;
+pub(super) use self::gate::RequestGate;
 
 /// Maximum time that a hint closes the gate, unless the request may wait longer.
 const MAX_GATE: Duration = Duration::from_mins(10);
@@ -90,18 +90,9 @@ impl SendContext<'_> {
                 .retry_failure(unavailable, resend, customer, owner)
                 .await;
         }
+        let gate = self.gate(customer, &resend.outgoing, owner);
         let budget = &mut resend.budget;
-        let wait = budget.requested_wait(allowance, hint, fastrand::f64());
-        let gates = &self.shared.gates;
-        let scope = self.gate_scope(customer, &resend.outgoing);
-        let max_wait = retry_budget.max(budget.left(allowance)).max(MAX_GATE);
-        let fleet = self.shared.fleet.as_ref();
-        let jitter = fleet.map(|fleet| fleet.close_gate(scope, wait));
-        // Within the budget, which `wait` may exhaust.
-        let rest = budget.left(allowance).saturating_sub(wait);
-        let jitter = jitter.unwrap_or_default().min(rest);
-        let until = Instant::now() + wait.min(max_wait) + jitter;
-        gates.close(scope, until);
+        let wait = gate.close(budget, too_many, hint, fastrand::f64());
         let again = if too_many || resend.outgoing.is_idempotent() {
             resend.outgoing.body_again()
         } else {
@@ -109,15 +100,12 @@ impl SendContext<'_> {
         };
         let outcome = match again {
             None => ReplayOutcome::NotReplayable,
-            Some(_) if !budget.permits(allowance, wait) => ReplayOutcome::WaitTooLong,
-            Some(again) => match self.gate_wait(scope, until, owner) {
-                None => ReplayOutcome::TooManyWait,
-                Some(next) => {
-                    budget.next = Some(Box::new((next, allowance)));
-                    unavailable.response.discard().await;
-                    return Next::Again(again);
-                }
-            },
+            Some(_) if !wait.is_permitted => ReplayOutcome::WaitTooLong,
+            Some(again) if gate.plan(budget, wait) => {
+                unavailable.response.discard().await;
+                return Next::Again(again);
+            }
+            Some(_) => ReplayOutcome::TooManyWait,
         };
         self.count_replay(outcome);
         Next::Done(unavailable)
@@ -139,21 +127,16 @@ impl SendContext<'_> {
             return Next::Done(failed);
         }
         budget.failure_retried = true;
-        let until = Instant::now() + MIN_WAIT;
+        let gate = self.gate(customer, &resend.outgoing, owner);
+        let wait = RequestedWait::after_failure(budget);
         let outcome = match resend.outgoing.body_again() {
             None => ReplayOutcome::NotReplayable,
-            Some(_) if MIN_WAIT > budget.left(Allowance::Retry) => ReplayOutcome::WaitTooLong,
-            Some(again) => {
-                let scope = self.gate_scope(customer, &resend.outgoing);
-                match self.gate_wait(scope, until, owner) {
-                    None => ReplayOutcome::TooManyWait,
-                    Some(next) => {
-                        budget.next = Some(Box::new((next, Allowance::Retry)));
-                        failed.response.discard().await;
-                        return Next::Again(again);
-                    }
-                }
+            Some(_) if !wait.is_permitted => ReplayOutcome::WaitTooLong,
+            Some(again) if gate.plan(budget, wait) => {
+                failed.response.discard().await;
+                return Next::Again(again);
             }
+            Some(_) => ReplayOutcome::TooManyWait,
         };
         self.count_replay(outcome);
         Next::Done(failed)
@@ -168,29 +151,29 @@ impl SendContext<'_> {
         customer: &Customer,
         exchange: &mut Exchange,
     ) {
-        let scope = self.gate_scope(customer, &resend.outgoing);
-        let budget = &mut resend.budget;
         let owner = Arc::clone(exchange.owner());
-        let at_gate = budget.allowance_at_gate();
-        let next = budget.next.take().map(|next| *next).or_else(|| {
-            let wait = self.wait_at_gate(scope, budget.left(at_gate), &owner)?;
-            Some((wait, at_gate))
-        });
-        let Some((mut wait, mut allowance)) = next else {
+        let gate = self.gate(customer, &resend.outgoing, &owner);
+        let Some(first) = gate.next_wait(&mut resend.budget) else {
             return;
         };
         exchange.release_in_flight_permit();
         let _waiting = exchange.begin_queue_wait();
-        loop {
-            let began = Instant::now();
-            tokio::time::sleep_until(wait.until).await;
-            budget.spend(allowance, began.elapsed());
-            // A later response may have closed the gate for longer.
-            allowance = at_gate;
-            let Some(longer) = self.wait_at_gate(scope, budget.left(at_gate), &owner) else {
-                break;
-            };
-            wait = longer;
+        gate.wait(first, &mut resend.budget).await;
+    }
+
+    fn gate<'g>(
+        &'g self,
+        customer: &Customer,
+        outgoing: &Outgoing<'_>,
+        owner: &'g Arc<Owner>,
+    ) -> RequestGate<'g> {
+        RequestGate {
+            gates: &self.shared.gates,
+            fleet: self.shared.fleet.as_deref(),
+            scope: self.gate_scope(customer, outgoing),
+            owner,
+            max_queued: self.live.limits.max_queued,
+            retry_budget: self.live.upstream.retry_budget,
         }
     }
 
@@ -200,20 +183,6 @@ impl SendContext<'_> {
         let fleet = self.shared.fleet.as_ref();
         let shared = fleet.and_then(|fleet| fleet.gate(id, route, path));
         shared.unwrap_or_else(|| self.shared.gates.scope(id, route, path))
-    }
-
-    /// Returns a wait until the gate opens, if it is closed and opens within `left`.
-    fn wait_at_gate(&self, scope: Scope, left: Duration, owner: &Arc<Owner>) -> Option<GateWait> {
-        let opens = self.shared.gates.opens(scope)?;
-        if opens.duration_since(Instant::now()) > left {
-            return None;
-        }
-        self.gate_wait(scope, opens, owner)
-    }
-
-    fn gate_wait(&self, scope: Scope, until: Instant, owner: &Arc<Owner>) -> Option<GateWait> {
-        let limit = self.live.limits.max_queued;
-        self.shared.gates.acquire_wait(scope, until, owner, limit)
     }
 
     /// Returns the wait that a response requests in its head, else in its body.

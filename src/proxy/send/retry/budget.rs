@@ -18,7 +18,7 @@ const JITTER: f64 = 0.5;
 
 /// The setting that limits a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Allowance {
+pub(in crate::proxy::send) enum Allowance {
     /// `upstream.retry_budget`, and a number of tries.
     Retry,
     /// The route's `queue_timeout`: a 429 where Citrix limits the customer is part of the wait for
