@@ -22,6 +22,8 @@ mod requests;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod sentinels;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod target;
 pub mod tokens;
 

@@ -151,6 +151,16 @@ impl Limit {
         &self.following
     }
 
+    /// Returns `true` if no permit is in use and nothing is kept of any request.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_idle = match &self.kind {
+            LimitKind::AtOnce(queue) | LimitKind::Rate(queue, _) => queue.is_idle(),
+            LimitKind::SharedAtOnce(queue) => queue.is_idle(),
+        };
+        is_idle && self.following.in_use() == 0
+    }
+
     /// Follows a reload of what replicas share.
     pub fn configure(&self, sharing: Sharing<'_>) {
         match &self.kind {

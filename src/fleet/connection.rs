@@ -1,6 +1,9 @@
 //! One connection to the primary, ready for commands: authenticated, with the scripts loaded and
 //! the replica's channels subscribed.
 
+use std::fmt;
+use std::pin::Pin;
+
 use fleet_protocol::command::{Command, RunId};
 use fleet_protocol::reply;
 use fleet_protocol::script::{Call, Script};
@@ -101,10 +104,25 @@ impl Session {
     }
 }
 
+/// The result of a command.
+pub(super) type Replying = Pin<Box<dyn Future<Output = Result<Reply, StoreError>> + Send>>;
+
+/// A primary that runs commands: over a [`Session`], or emulated by tests.
+pub(super) trait Primary: fmt::Debug + Send {
+    /// Returns the reply to a command. The first poll sends it.
+    fn send(&self, command: &Command, keys: &Keys, timing: &Timing) -> Replying;
+}
+
+impl Primary for Session {
+    fn send(&self, command: &Command, keys: &Keys, timing: &Timing) -> Replying {
+        Box::pin(run(self.commands.clone(), command.call(keys, timing)))
+    }
+}
+
 /// A connection to the primary.
 #[derive(Debug)]
 pub(super) struct Connection {
-    session: Session,
+    pub(super) primary: Box<dyn Primary>,
     pub(super) pushes: mpsc::Receiver<PushInfo>,
     pub(super) run: Option<RunId>,
     /// The store's time when the connection was ready.
@@ -140,23 +158,11 @@ impl Connection {
         subscribe.subscribe(&channels[..]).await?;
         let now = server_time(&session).await?;
         Ok(Self {
-            session,
+            primary: Box::new(session),
             pushes,
             run,
             now,
         })
-    }
-
-    /// Returns the reply to a command. The first poll sends it.
-    pub(super) fn send(
-        &self,
-        command: &Command,
-        keys: &Keys,
-        timing: &Timing,
-    ) -> impl Future<Output = Result<Reply, StoreError>> + Send + use<> {
-        let call = command.call(keys, timing);
-        let connection = self.session.commands.clone();
-        run(connection, call)
     }
 }
 

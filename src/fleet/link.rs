@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_protocol::machine::{CommandId, Settings};
@@ -75,7 +76,10 @@ pub struct LinkStatus {
 type Replies = FuturesUnordered<
     Pin<Box<dyn Future<Output = (CommandId, Instant, Result<Reply, StoreError>)> + Send>>,
 >;
-type Connecting = Pin<Box<dyn Future<Output = Result<(Address, Connection), StoreError>> + Send>>;
+pub(super) type Connecting =
+    Pin<Box<dyn Future<Output = Result<(Address, Connection), StoreError>> + Send>>;
+/// Opens a connection, to the node of a cluster if one is named, after a number of failures.
+pub(super) type Open = Arc<dyn Fn(Setup, Option<Address>, u32) -> Connecting + Send + Sync>;
 
 /// The link of one replica.
 pub struct Link {
@@ -83,6 +87,7 @@ pub struct Link {
     status: watch::Sender<LinkStatus>,
     origin: Instant,
     machine: Machine,
+    open: Open,
     connection: Option<Connection>,
     connecting: Option<Connecting>,
     /// When the last attempt to connect begins or began.
@@ -113,6 +118,7 @@ impl Link {
             status: watch::Sender::new(status),
             origin: Instant::now(),
             machine: Machine::new(settings, Time::default()),
+            open: Arc::new(|setup, moved, failures| Box::pin(open(setup, moved, failures))),
             connection: None,
             connecting: None,
             attempt: Instant::now(),
@@ -129,6 +135,13 @@ impl Link {
     #[cfg(test)]
     pub(super) fn into_status(self) -> watch::Sender<LinkStatus> {
         self.status
+    }
+
+    /// Replaces the way to the store.
+    #[cfg(test)]
+    pub(super) fn with_open(mut self, open: Open) -> Self {
+        self.open = open;
+        self
     }
 
     /// Measures the duration of commands.
@@ -317,8 +330,8 @@ impl Link {
             Output::Send { id, command } => {
                 if let Some(connection) = &self.connection {
                     let setup = self.setup.borrow();
-                    let reply =
-                        connection.send(&command, &setup.store.keys, &setup.settings.timing);
+                    let (keys, timing) = (&setup.store.keys, &setup.settings.timing);
+                    let reply = connection.primary.send(&command, keys, timing);
                     let began = Instant::now();
                     self.replies
                         .push(Box::pin(async move { (id, began, reply.await) }));
@@ -367,32 +380,41 @@ impl Link {
         self.connecting = Some(self.connect(wait));
     }
 
-    /// Connects after a wait. Sentinels are queried each time.
+    /// Connects after a wait.
     fn connect(&mut self, wait: Duration) -> Connecting {
         let (setup, failures) = (self.setup.clone(), self.failures);
-        let moved = self.moved.take();
+        let (open, moved) = (Arc::clone(&self.open), self.moved.take());
         self.attempt = Instant::now() + wait;
         Box::pin(async move {
             sleep(wait).await;
-            // As they are by now.
-            let Setup { store, settings } = setup.borrow().clone();
-            let address = match (moved, &store.route) {
-                (Some(node), _) => Ok(node),
-                (None, Route::Direct(address)) => Ok(address.clone()),
-                (
-                    None,
-                    Route::Sentinels {
-                        addresses,
-                        master,
-                        target,
-                    },
-                ) => sentinels::primary(addresses, master, target, failures).await,
-            }?;
-            let opening = Connection::open(&address, &store.target, &store.keys, settings.replica);
-            let connection = opening.await?;
-            Ok((address, connection))
+            // As it is by now.
+            let setup = setup.borrow().clone();
+            open(setup, moved, failures).await
         })
     }
+}
+
+/// Connects to the primary. Sentinels are queried each time.
+async fn open(
+    Setup { store, settings }: Setup,
+    moved: Option<Address>,
+    failures: u32,
+) -> Result<(Address, Connection), StoreError> {
+    let address = match (moved, &store.route) {
+        (Some(node), _) => Ok(node),
+        (None, Route::Direct(address)) => Ok(address.clone()),
+        (
+            None,
+            Route::Sentinels {
+                addresses,
+                master,
+                target,
+            },
+        ) => sentinels::primary(addresses, master, target, failures).await,
+    }?;
+    let opening = Connection::open(&address, &store.target, &store.keys, settings.replica);
+    let connection = opening.await?;
+    Ok((address, connection))
 }
 
 fn backoff(failures: u32) -> Duration {

@@ -70,8 +70,10 @@ impl FleetThread {
     }
 }
 
-async fn run(link: Link, events: mpsc::Receiver<Event>, fleet: Arc<Fleet>) {
+/// Runs the link of a fleet to its end.
+pub(super) async fn run(link: Link, events: mpsc::Receiver<Event>, fleet: Arc<Fleet>) {
     tokio::select! {
+        biased;
         () = link.run(events, |output| fleet.publish(output)) => {}
         never = contention::follow(&fleet) => match never {},
     }

@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::handle::{Fleet, Source};
-use super::link::LinkStatus;
+use super::link::{Link, LinkStatus};
 use super::metrics::FleetMetrics;
-use crate::config;
+use crate::config::{self, Config};
 
 /// Duration of a request.
 const LATENCY: Duration = Duration::from_millis(1);
@@ -67,19 +67,7 @@ impl ScriptedStore {
 
     /// Starts a replica with this key.
     pub(crate) fn join(&self, key: char, registry: &Registry) -> Arc<Fleet> {
-        let text = "[citrix]\ncustomer_id = 'acme'\nclient_id = 'c'\nclient_secret = { env = 'S' }\n\
-                    [fleet]\nurl = 'redis+unix:///none'\nkey = { env = 'K' }\n";
-        let key = key.to_string().repeat(32);
-        let secrets = [("S".to_owned(), "s".to_owned()), ("K".to_owned(), key)];
-        let config = config::from_toml(text, secrets).unwrap();
-        let source = Source {
-            store: config.boot.fleet_store.as_ref().unwrap(),
-            fleet: config.live.fleet.as_ref().unwrap(),
-            upstream: &config.live.upstream,
-            roots: &Arc::new(RootCertStore::empty()),
-        };
-        let metrics = FleetMetrics::register(registry).unwrap();
-        let (fleet, link, events) = Fleet::new(source, metrics).unwrap();
+        let (fleet, link, events) = create(&configuration(key), registry);
         let status = link.into_status();
         let mut content = self.0.lock().unwrap();
         set_state(&status, content.is_up);
@@ -148,6 +136,30 @@ impl ScriptedStore {
             std::mem::swap(left[index - 1], right[0]);
         }
     }
+}
+
+/// Returns the configuration of a replica with this key.
+pub(super) fn configuration(key: char) -> Config {
+    let text = "[citrix]\ncustomer_id = 'acme'\nclient_id = 'c'\nclient_secret = { env = 'S' }\n\
+                [fleet]\nurl = 'redis+unix:///none'\nkey = { env = 'K' }\n";
+    let key = key.to_string().repeat(32);
+    let secrets = [("S".to_owned(), "s".to_owned()), ("K".to_owned(), key)];
+    config::from_toml(text, secrets).unwrap()
+}
+
+/// Creates the handle of a replica and its link.
+pub(super) fn create(
+    config: &Config,
+    registry: &Registry,
+) -> (Arc<Fleet>, Link, mpsc::Receiver<Event>) {
+    let source = Source {
+        store: config.boot.fleet_store.as_ref().unwrap(),
+        fleet: config.live.fleet.as_ref().unwrap(),
+        upstream: &config.live.upstream,
+        roots: &Arc::new(RootCertStore::empty()),
+    };
+    let metrics = FleetMetrics::register(registry).unwrap();
+    Fleet::new(source, metrics).unwrap()
 }
 
 fn set_state(status: &watch::Sender<LinkStatus>, is_up: bool) {

@@ -81,6 +81,14 @@ impl FairQueue {
         self.lock().queued > 0
     }
 
+    /// Returns `true` if no permit is in use and nothing is kept of any request.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        let is_empty = state.order.is_empty() && state.by_key.is_empty();
+        state.in_use == 0 && state.queued == 0 && is_empty
+    }
+
     /// Acquires a permit, or queues for one.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ mod redirect;
 mod replay;
 mod retry;
 mod share;
+#[cfg(test)]
+mod simulation;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -204,6 +204,13 @@ impl SharedQueue {
         self.is_awaited.load(Ordering::Relaxed) || self.lock().queued > 0
     }
 
+    /// Returns `true` if no permit is in use and nothing is kept of any request.
+    #[cfg(test)]
+    pub(in crate::limit) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        !self.is_held() && state.queued == 0 && state.callers.is_empty()
+    }
+
     /// Returns `true` if permits are in use here.
     pub(super) fn is_held(&self) -> bool {
         self.held.load(Ordering::Relaxed) > 0
