@@ -1,13 +1,16 @@
 //! The end of a token's lifetime on the monotonic clock.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::time::Duration;
 
-use tokio::time::sleep_until;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::system::clock::Clock;
 use crate::token::slot::TokenSlot;
+
+/// Time between two looks at a slot without a token; a new one is a change, which is awaited anyway.
+const WITHOUT_TOKEN: Duration = Duration::from_hours(24);
 
 /// Withdraws each token at the end of its usable lifetime on the monotonic clock: once the wall clock
 /// was set back, it would be sent beyond. Runs besides the logins, which may take longer than the
@@ -16,26 +19,18 @@ pub(super) async fn withdraw_expired(slot: &TokenSlot, clock: Clock, customer: &
     let mut changes = slot.changes();
     loop {
         let ends = changes.borrow_and_update().ends;
-        let end = async {
-            match ends {
-                Some(end) => sleep_until(end).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            // The slot outlives the receiver.
-            _ = changes.changed() => {}
-            () = end => {
-                let now = clock.now();
-                if slot.usable(now).is_some() {
-                    warn!(
-                        customer,
-                        "wall clock set back; token withdrawn at the end of its lifetime"
-                    );
-                }
-                slot.expire(now);
-            }
+        let end = ends.unwrap_or_else(|| Instant::now() + WITHOUT_TOKEN);
+        // An error would be the end of the slot, which outlives this.
+        if timeout_at(end, changes.changed()).await.is_ok() || ends.is_none() {
+            continue;
         }
+        let now = clock.now();
+        if slot.usable(now).is_some() {
+            warn!(
+                customer,
+                "wall clock set back; token withdrawn at the end of its lifetime"
+            );
+        }
+        slot.expire(now);
     }
 }
