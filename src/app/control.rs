@@ -304,7 +304,6 @@ mod tests {
         );
         let keeper = size_of_val(&keeper) + size_of_val(&keeper.run());
         let agent = size_of_val(&agent) + size_of_val(&agent.serve());
-
         assert!(keeper + agent <= 2500, "{keeper} and {agent} bytes");
     }
 

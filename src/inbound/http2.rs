@@ -241,9 +241,13 @@ where
     B::Error: std::fmt::Display,
 {
     // The reset first: it ends the request body with an error, to which nobody needs a response.
-    let responded = poll_fn(|cx| match respond.borrow_mut().poll_reset(cx) {
-        Poll::Ready(_) => Poll::Ready(None),
-        Poll::Pending => response.as_mut().poll(cx).map(Some),
+    let responded = poll_fn(|cx| {
+        // Released before the response is polled, which sends 100 Continue with it.
+        let reset = respond.borrow_mut().poll_reset(cx);
+        match reset {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => response.as_mut().poll(cx).map(Some),
+        }
     });
     let (mut head, body) = responded.await.ok_or(Abandoned)?.into_parts();
     drop(response);
