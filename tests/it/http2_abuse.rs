@@ -533,7 +533,9 @@ async fn caller_that_never_reads_is_closed_and_others_are_served() {
         })
         .collect();
     for attacker in attackers {
-        assert_eq!(within_timeout(attacker).await.unwrap(), ENHANCE_YOUR_CALM);
+        // On a busy machine, the deadline of its socket may come before too many resets.
+        let code = within_timeout(attacker).await.unwrap();
+        assert!([ENHANCE_YOUR_CALM, CANCEL].contains(&code), "{code}");
     }
     wait_until("a further request is served", || async {
         gateway.raw(get("/")).await.status() == 200

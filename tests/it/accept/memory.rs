@@ -77,6 +77,8 @@ async fn tls_unfinished_handshakes_are_bounded_in_total() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&files.toml(""))
+        // Longer than a busy machine takes for all.
+        .with("[limits]\nheader_read_timeout = \"60s\"")
         .start()
         .await;
     // Records with the first part of a ClientHello of 65,000 bytes.
