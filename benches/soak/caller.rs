@@ -418,7 +418,7 @@ async fn receive(
     Ok((response.outcome(plan, sink, read.is_ok()), is_reusable))
 }
 
-/// What matters of the head of a response.
+/// The parts of a response head that matter.
 pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     pub(crate) reason: Option<String>,

@@ -12,7 +12,7 @@ pub(crate) const MAX_CONNECTIONS: usize = 1000;
 /// Not a configuration.
 pub(crate) const INVALID: &str = "[listen]\naddress = 'nowhere'\nunknown = 1\n";
 
-/// What the gateway is configured with.
+/// The values in the gateway's configuration.
 pub(crate) struct Settings {
     pub(crate) plain_upstream: SocketAddr,
     pub(crate) tls_upstream: SocketAddr,

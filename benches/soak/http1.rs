@@ -77,7 +77,7 @@ impl Head {
     }
 }
 
-/// How a body ends.
+/// The end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     Length(usize),
@@ -112,7 +112,7 @@ impl Sink {
     }
 }
 
-/// How fast a body is read, and how much of it.
+/// The rate at which a body is read, and its part that is.
 #[derive(Clone, Copy)]
 pub(crate) struct Pace {
     /// Pause after each 64 KiB.

@@ -16,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Violations that are described in full.
 const MAX_EXAMPLES: usize = 50;
 
-/// What the upstream did with a request.
+/// The treatment of a request by the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The response has not been written yet.
@@ -33,7 +33,7 @@ pub(crate) enum Answer {
     Gone,
 }
 
-/// What the upstream received of a body.
+/// The part of a body that the upstream received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Upload {
     Incomplete,
@@ -48,7 +48,7 @@ pub(crate) struct Hit {
     pub(crate) upload: Upload,
 }
 
-/// How a body ended for the caller.
+/// The end of a body for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Complete,
@@ -56,7 +56,7 @@ pub(crate) enum End {
     Corrupt(String),
 }
 
-/// What the caller got.
+/// The result for the caller.
 #[derive(Clone, Debug)]
 #[expect(dead_code, reason = "printed with violations")]
 pub(crate) enum Outcome {

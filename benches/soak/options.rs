@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Fallible;
 
-/// How long, how much, and where the results go.
+/// Duration, rate and the folder of the results.
 pub(crate) struct Options {
     pub(crate) time: Duration,
     pub(crate) seed: u64,

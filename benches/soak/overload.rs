@@ -28,7 +28,7 @@ const TIME: Duration = Duration::from_secs(5);
 /// Requests that the gateway forwards at the same time, fewer where each needs a handshake.
 const MAX_IN_FLIGHT: usize = 32;
 const MAX_IN_FLIGHT_TLS: usize = 6;
-/// How long each takes at the upstream.
+/// The time that each takes at the upstream.
 const TARGET: &str = "/work?ms=50";
 const RESPONSE_SECONDS: f64 = 0.05;
 /// Names of callers that share the load: one alone has at most 10/11 of a limit.
@@ -60,7 +60,7 @@ impl Row {
     }
 }
 
-/// What gateways here have in common.
+/// Settings that all gateways here have in common.
 struct Place<'a> {
     options: &'a Options,
     tokens: Arc<Tokens>,

@@ -1,4 +1,4 @@
-//! What each request is, drawn from the seed.
+//! The kind of each request, drawn from the seed.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) enum Service {
     Rejected,
 }
 
-/// How the caller identifies itself.
+/// The credentials of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Credential {
     ApiKey,
@@ -50,7 +50,7 @@ pub(crate) enum Version {
     Http2,
 }
 
-/// What a caller does with its connection.
+/// The use that a caller makes of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behaviour {
     Normal,

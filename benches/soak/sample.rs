@@ -1,4 +1,4 @@
-//! What the gateway uses, at intervals.
+//! The resources that the gateway uses, at intervals.
 
 use std::time::Duration;
 

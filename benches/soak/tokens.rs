@@ -1,4 +1,4 @@
-//! The token service: counts logins, and fails as told.
+//! The token service: counts logins, and injects faults.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const LIFETIME: u64 = 120;
 /// Longer than the gateway's `token.request_timeout`.
 const STALL: Duration = Duration::from_secs(5);
 
-/// What the service does with a login.
+/// The treatment of a login by the service.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Grant = 0,

@@ -1,4 +1,4 @@
-//! The upstream over HTTP/1.1: checks and counts requests, and fails as told.
+//! The upstream over HTTP/1.1: checks and counts requests, and injects faults.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,7 +26,7 @@ pub(crate) const STALL: Duration = Duration::from_secs(12);
 /// Bytes of a response that are written at once.
 pub(crate) const PIECE: usize = 16 * 1024;
 
-/// What a fault does to one request.
+/// The effect of a fault on one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Resets the connection when the head has arrived.

@@ -6,7 +6,7 @@ use crate::ledger::{Account, Answer, End, Outcome, Upload};
 use crate::plan::{Behaviour, Credential, Plan, Service, Version};
 use crate::windows::{Fault, Windows};
 
-/// What became of a request.
+/// The verdict on a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Category {
     Ok,
@@ -33,7 +33,7 @@ impl Category {
     }
 }
 
-/// How long the effects of faults last.
+/// The times for which the effects of faults last.
 const UPSTREAM_EFFECT: Duration = Duration::from_secs(5);
 /// The keeper waits longer after each failure.
 const TOKEN_EFFECT: Duration = Duration::from_secs(45);

@@ -181,7 +181,7 @@ trait Fault: Copy + Debug {
     fn expected(self, is_reused: bool, sent: Sent) -> Ended;
 }
 
-/// What an upstream does with the requests that follow.
+/// The treatment by an upstream of the requests that follow.
 enum Script<F> {
     /// Respond, and keep the connections.
     Respond,

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const HTTP2_CONNECTIONS: usize = 16;
 const TICK: Duration = Duration::from_millis(5);
 
-/// How requests reach the gateway.
+/// The protocol and connections of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Http1Kept,
@@ -44,7 +44,7 @@ pub(super) struct Callers {
     pub(super) from: Ipv4Addr,
 }
 
-/// What came of requests.
+/// The results of requests.
 #[derive(Default)]
 pub(super) struct Counts {
     /// Time of each served request, in microseconds.

@@ -1,4 +1,4 @@
-//! What the store of a fleet returns: replies of scripts, messages, sealed records.
+//! Data from the store of a fleet: replies of scripts, messages, sealed records.
 
 use std::sync::LazyLock;
 

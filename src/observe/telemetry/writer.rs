@@ -35,7 +35,7 @@ pub(super) struct LogThread {
     written: Receiver<()>,
 }
 
-/// What a write of queued lines left.
+/// The lines that a write of queued ones left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Queued {
     /// There were no lines.

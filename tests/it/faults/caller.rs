@@ -26,7 +26,7 @@ enum Point {
 
 const POINTS: [Point; 3] = [Point::Upload, Point::Waiting, Point::Response];
 
-/// How a caller leaves.
+/// A way in which a caller leaves.
 #[derive(Clone, Copy, Debug)]
 enum Leaving {
     Fin,

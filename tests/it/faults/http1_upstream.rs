@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{Ended, Script, Sent, deviations};
 use crate::harness::Gateway;
 
-/// What the gateway concludes from a fault.
+/// The gateway's conclusion from a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The connection failed, or what arrived may be left from an earlier exchange.
@@ -23,7 +23,7 @@ enum Kind {
 #[derive(Clone, Copy)]
 struct Fault {
     name: &'static str,
-    /// What the upstream sends.
+    /// The bytes that the upstream sends.
     bytes: fn() -> Vec<u8>,
     end: SocketEnd,
     kind: Kind,

@@ -32,7 +32,7 @@ enum Fault {
     /// GOAWAY that includes the stream, then a close.
     GoAwayAndClose(u32),
     Close,
-    /// What the upstream sends is no HTTP/2.
+    /// The bytes of the upstream are no HTTP/2.
     Http1,
     /// A frame that is larger than the limit.
     LargeFrame,
@@ -70,7 +70,7 @@ impl super::Fault for Fault {
     }
 }
 
-/// What the gateway concludes from a fault.
+/// The gateway's conclusion from a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Unprocessed,

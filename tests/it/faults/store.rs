@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Gateway, OK, Upstream, get, wait_until};
 
-/// What the store does after its bytes.
+/// The action of the store after its bytes.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Of(SocketEnd),

@@ -43,7 +43,7 @@ pub(super) const STARTUP_WAIT: Duration = Duration::from_secs(5);
 /// `token.min_forced_interval`.
 pub(super) const FORCED_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is outside of a replica.
+/// Everything outside of a replica.
 pub(super) struct Outside {
     pub(super) trace: Arc<Trace>,
     pub(super) cloud: Arc<Cloud>,

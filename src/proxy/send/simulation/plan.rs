@@ -1,4 +1,4 @@
-//! What a seed decides: the setup, and the faults with their times.
+//! The choices of a seed: the setup, and the faults with their times.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What happened in a run: a hash of all events, the last of them for a failure, and counts.
+//! The record of a run: a hash of all events, the last of them for a failure, and counts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
