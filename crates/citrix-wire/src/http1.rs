@@ -4,6 +4,7 @@
 //! recipient to repair it: lines that end without CR LF, folded lines, white space before a colon,
 //! both framing fields, other transfer codings, other versions.
 
+pub mod chunk_framing;
 pub mod chunked;
 pub mod head;
 mod head_error;
