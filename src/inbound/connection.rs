@@ -41,6 +41,9 @@ const PARK_AFTER: Duration = Duration::from_secs(2);
 /// Time of one wait for a caller, whatever it transfers, after which its connection may be evicted
 /// at `limits.max_in_flight`; at most a quarter of `limits.body_idle_timeout`.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
+/// Reads of a handshake that postpone an eviction: a client that sends single bytes does not escape
+/// it.
+const MAX_HANDSHAKE_READS: u8 = 8;
 /// Idle timeout of a connection on which no request was admitted; at most
 /// `limits.keep_alive_timeout`.
 const REJECTED_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,6 +86,8 @@ pub enum ConnectionEnd {
 /// The event a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionPhase {
+    /// A place among `limits.max_connections`.
+    Arriving,
     /// The end of the TLS handshake or the HTTP/2 preface.
     Opening,
     /// The first byte of a request.
@@ -101,8 +106,11 @@ pub struct Connection {
     phase: Cell<ConnectionPhase>,
     /// Time at which a sweep first saw this phase.
     since: Cell<Option<Instant>>,
-    /// Number of the phase change, in order of time over all connections of the worker.
+    /// Number of the phase change, or of the read of a handshake, in order of time over all
+    /// connections of the worker.
     entered: Cell<u64>,
+    /// Reads of the handshake that counted as a phase change.
+    handshake_reads: Cell<u8>,
     /// The last of these numbers.
     phase_changes: Rc<Cell<u64>>,
     exchanges: Cell<usize>,
@@ -163,6 +171,7 @@ impl Connection {
             phase: Cell::new(ConnectionPhase::Opening),
             since: Cell::new(None),
             entered: Cell::new(0),
+            handshake_reads: Cell::new(0),
             phase_changes,
             exchanges: Cell::new(0),
             was_used: Cell::new(false),
@@ -199,11 +208,25 @@ impl Connection {
     }
 
     fn enter(&self, phase: ConnectionPhase) {
+        self.renumber();
+        self.phase.set(phase);
+        self.since.set(None);
+    }
+
+    fn renumber(&self) {
         let entered = self.phase_changes.get() + 1;
         self.phase_changes.set(entered);
         self.entered.set(entered);
-        self.phase.set(phase);
-        self.since.set(None);
+    }
+
+    /// Records that a limit of connections is reached: there may be no place for this one.
+    pub fn begin_arrival(&self) {
+        self.enter(ConnectionPhase::Arriving);
+    }
+
+    /// Records that there is a place for it.
+    pub fn end_arrival(&self) {
+        self.enter(ConnectionPhase::Opening);
     }
 
     /// Sets the client host.
@@ -486,24 +509,26 @@ impl Connection {
         }
     }
 
-    /// Returns the order in which an idle connection is evicted, the smallest first: those without
-    /// an admitted request, then the one that has waited longest for its client. `None` if it must
-    /// not be evicted.
-    fn eviction_order(&self) -> Option<(bool, u64)> {
+    /// Returns the order in which a connection that waits for its client is evicted, the smallest
+    /// first. `None` if it must not be evicted.
+    fn eviction_order(&self) -> Option<EvictionOrder> {
         if self.evicted.get() {
             return None;
         }
-        let admitted = self.admitted.get();
-        let waits = match self.phase.get() {
-            ConnectionPhase::Idle => true,
-            // Without an admitted request, it waits for the rest of a head or login, for the end of
-            // a delay, or for its client to read a rejection.
-            ConnectionPhase::Opening
-            | ConnectionPhase::Head
-            | ConnectionPhase::Busy
-            | ConnectionPhase::Flushing => !admitted,
+        let kind = match (self.phase.get(), self.admitted.get()) {
+            (ConnectionPhase::Arriving, _) => return None,
+            (ConnectionPhase::Idle, true) => Evictable::Idle,
+            (_, true) => return None,
+            _ if self.has_begun_handshake() => Evictable::Handshake,
+            _ => Evictable::WithoutRequest,
         };
-        waits.then_some((admitted, self.entered.get()))
+        Some((kind, self.entered.get()))
+    }
+
+    /// Returns `true` from the first byte of a TLS handshake to the end of the first request.
+    fn has_begun_handshake(&self) -> bool {
+        let has_begun = !self.is_opening() || self.undecrypted.get() > 0;
+        self.secure.get() && !self.was_used.get() && has_begun
     }
 
     /// Returns the directive that is due at `now`.
@@ -546,6 +571,22 @@ impl Connection {
         }
     }
 }
+
+/// Connections that wait for their clients, the first to be evicted first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Evictable {
+    /// Without an admitted request: it waits for a request, the rest of one, the end of a delay, or
+    /// for its client to read a rejection.
+    WithoutRequest,
+    /// Before its first request, after the start of a TLS handshake, which costs far more than a
+    /// rejection.
+    Handshake,
+    /// After an admitted request.
+    Idle,
+}
+
+/// Of connections of one kind, the one with the smallest [`Connection::entered`] is evicted first.
+type EvictionOrder = (Evictable, u64);
 
 /// Returns the time since the first sweep that called this. A deadline is therefore met up to one
 /// sweep late, never early.

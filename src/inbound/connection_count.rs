@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::limit::owner::{self, Exceeded, Owner, Owners, ResourceKind};
 
@@ -12,6 +12,10 @@ const IMBALANCE: usize = 2;
 /// idle connections apply.
 const MIN_SHARE: usize = 64;
 
+/// New connections that may wait for the eviction of another, of all workers: their descriptors
+/// exceed `limits.max_connections`.
+const MAX_ARRIVING: usize = 64;
+
 /// Counts connections of callers.
 #[derive(Debug)]
 pub struct ConnectionCount {
@@ -19,6 +23,9 @@ pub struct ConnectionCount {
     by_worker: Box<[AtomicUsize]>,
     owners: Owners,
     idle: AtomicUsize,
+    arriving: AtomicUsize,
+    /// The last connection that waited for an eviction was rejected.
+    is_crowded: AtomicBool,
 }
 
 impl ConnectionCount {
@@ -32,6 +39,8 @@ impl ConnectionCount {
             by_worker,
             owners: Owners::default(),
             idle: AtomicUsize::new(0),
+            arriving: AtomicUsize::new(0),
+            is_crowded: AtomicBool::new(false),
         })
     }
 
@@ -49,6 +58,20 @@ impl ConnectionCount {
     pub(super) fn enter_idle(&self) -> IdleGuard<'_> {
         self.idle.fetch_add(1, Ordering::Relaxed);
         IdleGuard(&self.idle)
+    }
+
+    /// Counts a new connection that waits for the eviction of another until the guard is dropped.
+    /// Returns `None` if too many wait.
+    pub fn enter_arriving(&self) -> Option<ArrivingGuard<'_>> {
+        let guard = ArrivingGuard(self);
+        (self.arriving.fetch_add(1, Ordering::Relaxed) < MAX_ARRIVING).then_some(guard)
+    }
+
+    /// Returns `true` if another connection that has to wait for an eviction would be rejected,
+    /// although those before it may find one.
+    pub fn must_wait_to_accept(&self) -> bool {
+        self.arriving.load(Ordering::Relaxed) >= MAX_ARRIVING
+            && !self.is_crowded.load(Ordering::Relaxed)
     }
 
     /// Counts a connection until the guard is dropped.
@@ -116,6 +139,22 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.count.total.fetch_sub(1, Ordering::Relaxed);
         self.count.by_worker[self.worker].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A new connection that waits for the eviction of another.
+pub struct ArrivingGuard<'a>(&'a ConnectionCount);
+
+impl ArrivingGuard<'_> {
+    /// Records whether a connection was evicted.
+    pub fn ended(&self, has_evicted: bool) {
+        self.0.is_crowded.store(!has_evicted, Ordering::Relaxed);
+    }
+}
+
+impl Drop for ArrivingGuard<'_> {
+    fn drop(&mut self) {
+        self.0.arriving.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -23,10 +23,12 @@ use super::Proxy;
 use crate::config::Limits;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, ConnectionEnd, Connections};
+use crate::inbound::connection_count::Counted;
 use crate::inbound::http1::Served;
 use crate::inbound::listener::{CallerListener, ListenerMode};
 use crate::inbound::stream::{CallerProtocol, Socket};
 use crate::inbound::{http1, http2};
+use crate::limit::owner::Owner;
 
 /// Pause after a failed `accept`: without file descriptors the next call would fail at once.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -73,6 +75,9 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
                 () = &mut stop => break,
             };
+            while self.proxy.shared.connections.must_wait_to_accept() {
+                tokio::task::yield_now().await;
+            }
             self.handle_accepted(accepted, &mode).await;
         }
         loop {
@@ -147,20 +152,58 @@ impl Acceptor {
     }
 
     fn spawn(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, mode: ListenerMode) {
-        let shared = &self.proxy.shared;
-        let limits = shared.published.load().live.limits;
-        let limit = shared.descriptors.max_connections(&limits);
-        let counted = shared.connections.enter(self.worker);
-        if counted.exceeds(limit) && !self.connections.evict(None) {
-            return self.reject(socket, &mode, too_many(limit, &limits));
-        }
+        let counted = self.proxy.shared.connections.enter(self.worker);
+        let has_place = !counted.exceeds(self.max_connections())
+            || self.connections.evict_without_request(None);
+        // Only those that are served count.
+        let counted = has_place.then_some(counted);
         let this = Rc::clone(self);
         // Registered before its task first runs, so that a drain waits for it.
         let entered = self.connections.register();
+        if counted.is_none() {
+            entered.connection().begin_arrival();
+        }
         tokio::task::spawn_local(async move {
+            let counted = match counted {
+                Some(counted) => counted,
+                None => match Box::pin(this.wait_for_place(entered.connection())).await {
+                    Ok(counted) => counted,
+                    Err(failure) => return this.reject(socket, &mode, failure),
+                },
+            };
             this.serve(socket, peer, mode, entered.connection()).await;
             drop((entered, counted));
         });
+    }
+
+    fn max_connections(&self) -> usize {
+        let shared = &self.proxy.shared;
+        let limits = shared.published.load().live.limits;
+        shared.descriptors.max_connections(&limits)
+    }
+
+    /// Counts a new connection once an idle one is closed or has ended.
+    async fn wait_for_place(&self, connection: &Connection) -> Result<Counted, Failure> {
+        let has_evicted = self.evict(None).await;
+        let counted = self.proxy.shared.connections.enter(self.worker);
+        let limit = self.max_connections();
+        if !has_evicted && counted.exceeds(limit) {
+            let limits = self.proxy.shared.published.load().live.limits;
+            return Err(too_many(limit, &limits));
+        }
+        connection.end_arrival();
+        Ok(counted)
+    }
+
+    /// Closes an idle connection, if given, of this owner, so that a new one gets its place. Returns
+    /// `false` if there is none.
+    async fn evict(&self, owner: Option<&Arc<Owner>>) -> bool {
+        let Some(arriving) = self.proxy.shared.connections.enter_arriving() else {
+            return false;
+        };
+        let has_evicted = self.connections.evict(owner).await;
+        arriving.ended(has_evicted);
+        has_evicted
     }
 
     /// Counts the connection and closes it; without TLS, after a response.

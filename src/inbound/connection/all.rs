@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::caller_time::CallerTime;
 use super::evictions::{EvictionLimit, Evictions};
 use super::turns::Turns;
-use super::{Connection, Directive};
+use super::{Connection, Directive, Evictable};
 use crate::config::Limits;
 use crate::limit::owner::{Exceeded, Owner, Resource, ResourceKind};
 
@@ -23,13 +24,19 @@ const MAX_PARKED: usize = 500;
 /// takes a tenth of it.
 const SEARCH_INTERVAL: Duration = Duration::from_micros(1);
 
+/// Yields after which all connections have read what had arrived before: the first completes after
+/// all that is ready has run and sockets were polled, the second after what they made ready.
+const READ_ROUNDS: usize = 2;
+
 /// All connections of one worker.
 pub struct Connections {
     pub(super) all: RefCell<HashMap<u64, Rc<Connection>>>,
     /// The waits of exchanges that hold queue permits.
     held: RefCell<Vec<Weak<CallerTime>>>,
     phase_changes: Rc<Cell<u64>>,
-    evictable: RefCell<Evictable>,
+    /// Phase changes at the last two sweeps.
+    swept: Cell<[u64; 2]>,
+    evictable: RefCell<FoundConnections>,
     /// Those that had waited too long for their callers at the last sweep, the longest at the end.
     stalled: RefCell<Vec<(Instant, Weak<Connection>)>>,
     next: Cell<u64>,
@@ -43,9 +50,10 @@ pub struct Connections {
 
 /// The result of a search for connections to evict.
 #[derive(Default)]
-struct Evictable {
-    /// With their order at the time, the first to evict at the end.
-    connections: Vec<((bool, u64), Weak<Connection>)>,
+struct FoundConnections {
+    /// Those of each kind with their [`Connection::entered`] at the time, the first to evict at the
+    /// end.
+    connections: [Vec<(u64, Weak<Connection>)>; 3],
     searched: Option<Instant>,
 }
 
@@ -57,6 +65,7 @@ impl Connections {
             all: RefCell::default(),
             held: RefCell::default(),
             phase_changes: Rc::default(),
+            swept: Cell::default(),
             evictable: RefCell::default(),
             stalled: RefCell::default(),
             next: Cell::new(0),
@@ -152,8 +161,10 @@ impl Connections {
                 .is_some_and(|time| self.sweep_held(&time, limits, now))
         });
         let mut parked = 0;
+        let [_, last] = self.swept.get();
+        self.swept.set([last, self.phase_changes.get()]);
         // The next eviction begins with the order of its time.
-        *self.evictable.borrow_mut() = Evictable::default();
+        *self.evictable.borrow_mut() = FoundConnections::default();
         let mut stalled = self.stalled.borrow_mut();
         stalled.clear();
         for connection in self.all.borrow().values() {
@@ -222,15 +233,39 @@ impl Connections {
         true
     }
 
+    /// Closes the connection without an admitted request that has waited longest for its client, if
+    /// given, of this owner. Returns `false` if there is none.
+    pub fn evict_without_request(&self, owner: Option<&Arc<Owner>>) -> bool {
+        self.evict_waiting(owner, 0)
+    }
+
     /// Closes the connection that has waited longest for its client, if given, of this owner; one
     /// without an admitted request before all others. Returns `false` if there is none.
-    pub fn evict(&self, owner: Option<&Arc<Owner>>) -> bool {
-        let mut evictable = self.evictable.borrow_mut();
-        // Those that arrived after the search come before admitted ones.
-        let evicted = evictable.take(owner, |admitted| !admitted).or_else(|| {
-            evictable.search(&self.all.borrow());
-            evictable.take(owner, |_| true)
-        });
+    ///
+    /// Before, all connections read what has arrived, for which an overloaded worker takes a while:
+    /// what seems idle may have the next request.
+    pub async fn evict(&self, owner: Option<&Arc<Owner>>) -> bool {
+        let arrived = self.phase_changes.get();
+        for _ in 0..READ_ROUNDS {
+            yield_now().await;
+        }
+        self.evict_waiting(owner, arrived)
+    }
+
+    /// What had arrived before the phase change `all_read` was read.
+    fn evict_waiting(&self, owner: Option<&Arc<Owner>>, all_read: u64) -> bool {
+        let [swept, _] = self.swept.get();
+        let mut found = self.evictable.borrow_mut();
+        // Those that arrived after the search come before the other kinds.
+        let evicted = found
+            .take(Evictable::WithoutRequest, u64::MAX, owner)
+            .or_else(|| {
+                found.search(&self.all.borrow());
+                found.take(Evictable::WithoutRequest, u64::MAX, owner)
+            })
+            // A busy gateway that evicted the handshakes it has begun would complete none.
+            .or_else(|| found.take(Evictable::Handshake, swept, owner))
+            .or_else(|| found.take(Evictable::Idle, all_read, owner));
         if let Some(connection) = &evicted {
             connection.evict();
             self.evictions.count(EvictionLimit::Connections);
@@ -239,28 +274,30 @@ impl Connections {
     }
 }
 
-impl Evictable {
-    /// Removes the first connection of `owner` that has not changed since the search; `may_take`
-    /// decides by whether it had an admitted request.
+impl FoundConnections {
+    /// Removes the first connection of this kind and `owner` that has not changed since the search.
+    /// It has waited since the phase change `before` or longer.
     fn take(
         &mut self,
+        kind: Evictable,
+        before: u64,
         owner: Option<&Arc<Owner>>,
-        may_take: fn(bool) -> bool,
     ) -> Option<Rc<Connection>> {
-        let mut index = self.connections.len();
-        while let Some(before) = index.checked_sub(1) {
-            index = before;
-            let (order, connection) = &self.connections[index];
-            if !may_take(order.0) {
+        let connections = &mut self.connections[kind as usize];
+        let mut index = connections.len();
+        while let Some(next) = index.checked_sub(1) {
+            index = next;
+            let (entered, connection) = &connections[index];
+            if *entered > before {
                 return None;
             }
             let unchanged = connection
                 .upgrade()
-                .filter(|connection| connection.eviction_order() == Some(*order));
+                .filter(|connection| connection.eviction_order() == Some((kind, *entered)));
             match unchanged {
                 Some(other) if owner.is_some_and(|owner| !Arc::ptr_eq(owner, other.owner())) => {}
                 found => {
-                    self.connections.remove(index);
+                    connections.remove(index);
                     if found.is_some() {
                         return found;
                     }
@@ -278,13 +315,15 @@ impl Evictable {
             return;
         }
         self.searched = Some(now);
-        self.connections.clear();
-        self.connections
-            .extend(all.values().filter_map(|connection| {
-                Some((connection.eviction_order()?, Rc::downgrade(connection)))
-            }));
-        self.connections
-            .sort_unstable_by_key(|(order, _)| Reverse(*order));
+        self.connections.iter_mut().for_each(Vec::clear);
+        for connection in all.values() {
+            if let Some((kind, entered)) = connection.eviction_order() {
+                self.connections[kind as usize].push((entered, Rc::downgrade(connection)));
+            }
+        }
+        for connections in &mut self.connections {
+            connections.sort_unstable_by_key(|(entered, _)| Reverse(*entered));
+        }
     }
 }
 

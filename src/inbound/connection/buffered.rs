@@ -1,6 +1,6 @@
 //! The bytes that a client makes its connection buffer, by what arrives.
 
-use super::{Connection, ConnectionPhase, Directive};
+use super::{Connection, ConnectionPhase, Directive, MAX_HANDSHAKE_READS};
 
 /// Bytes that may arrive over TLS after the handshake without any that are decrypted: more than a
 /// record (RFC 8446 section 5.2) and a read.
@@ -60,6 +60,11 @@ impl Connection {
         let undecrypted = self.undecrypted.get() + bytes;
         self.undecrypted.set(undecrypted);
         if is_opening {
+            let reads = self.handshake_reads.get();
+            if bytes > 0 && reads < MAX_HANDSHAKE_READS {
+                self.handshake_reads.set(reads + 1);
+                self.renumber();
+            }
             return self.head_arrived(undecrypted);
         }
         let accepted = undecrypted <= MAX_UNDECRYPTED;

@@ -1,3 +1,5 @@
+use tokio::task::{LocalSet, spawn_local};
+
 use super::*;
 use crate::limit::owner::{OwnedPermit, Resource, ResourceKind};
 
@@ -224,7 +226,7 @@ async fn longest_idle_connection_is_evicted_and_never_admitted_ones_first() {
     delayed.bytes_arrived();
     delayed.exchange_began(Version::HTTP_11);
     let mut order = Vec::new();
-    while connections.evict(None) {
+    while connections.evict(None).await {
         order.extend(evicted(&all));
         tokio::time::advance(Duration::from_millis(1)).await;
     }
@@ -272,12 +274,12 @@ async fn connection_that_arrived_after_the_search_is_evicted_before_an_admitted_
     let all = [(); 2].map(|()| connections.register());
     serve(all[0].connection(), true);
     all[1].connection().opened();
-    assert!(connections.evict(None) && evicted(&all) == [1]);
+    assert!(connections.evict(None).await && evicted(&all) == [1]);
     let later = [connections.register()];
     later[0].connection().opened();
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert!(connections.evict(None) && evicted(&later) == [0]);
-    assert!(connections.evict(None) && evicted(&all) == [0]);
+    assert!(connections.evict(None).await && evicted(&later) == [0]);
+    assert!(connections.evict(None).await && evicted(&all) == [0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -291,11 +293,11 @@ async fn only_a_connection_of_the_given_owner_is_evicted() {
             .set_owner(Arc::clone(&owners[owner]));
         registered.connection().opened();
     }
-    assert!(connections.evict(Some(&owners[1])) && evicted(&all) == [1]);
-    assert!(connections.evict(Some(&owners[1])) && evicted(&all) == [2]);
+    assert!(connections.evict(Some(&owners[1])).await && evicted(&all) == [1]);
+    assert!(connections.evict(Some(&owners[1])).await && evicted(&all) == [2]);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(!connections.evict(Some(&owners[1])));
-    assert!(connections.evict(None) && evicted(&all) == [0]);
+    assert!(!connections.evict(Some(&owners[1])).await);
+    assert!(connections.evict(None).await && evicted(&all) == [0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -305,9 +307,76 @@ async fn connection_used_since_the_search_is_not_evicted() {
     for registered in &all {
         serve(registered.connection(), true);
     }
-    assert!(connections.evict(None) && evicted(&all) == [0]);
+    assert!(connections.evict(None).await && evicted(&all) == [0]);
     serve(all[1].connection(), true);
-    assert!(connections.evict(None) && evicted(&all) == [2]);
+    assert!(connections.evict(None).await && evicted(&all) == [2]);
+}
+
+/// A busy worker has not read all that has arrived.
+#[tokio::test(start_paused = true)]
+async fn idle_connection_whose_request_has_arrived_is_not_evicted() {
+    let connections = connections();
+    let all = [(); 3].map(|()| connections.register());
+    for registered in &all {
+        serve(registered.connection(), true);
+    }
+    assert!(!connections.evict_without_request(None));
+    let read = Rc::clone(all[0].connection());
+    LocalSet::new()
+        .run_until(async {
+            spawn_local(async move { read.bytes_arrived() });
+            assert!(connections.evict(None).await && evicted(&all) == [1]);
+            let read = Rc::clone(all[2].connection());
+            spawn_local(async move { read.bytes_arrived() });
+            assert!(!connections.evict(None).await && evicted(&all).is_empty());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshake_that_has_begun_is_evicted_only_after_a_while() {
+    let connections = connections();
+    let all = [(); 5].map(|()| connections.register());
+    let [silent, begun, ended, admitted, single_bytes] =
+        all.each_ref().map(RegisteredConnection::connection);
+    for connection in [silent, begun, ended, admitted, single_bytes] {
+        connection.set_tls();
+    }
+    for connection in [begun, ended, admitted] {
+        connection.arrived_at_socket(500);
+    }
+    ended.opened();
+    serve(admitted, true);
+    assert!(connections.evict_without_request(None) && evicted(&all) == [0]);
+    for _ in 0..2 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        connections.sweep(&limits());
+        single_bytes.arrived_at_socket(1);
+    }
+    begun.arrived_at_socket(1);
+    let mut order = Vec::new();
+    for sweep in 3..15 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        connections.sweep(&limits());
+        single_bytes.arrived_at_socket(1);
+        while connections.evict_without_request(None) {
+            order.extend(evicted(&all).into_iter().map(|index| (index, sweep)));
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(order, [(2, 3), (1, 4), (4, 10)]);
+    assert!(connections.evict(None).await && evicted(&all) == [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_waits_for_a_place_is_not_evicted() {
+    let connections = connections();
+    let arriving = connections.register();
+    arriving.connection().begin_arrival();
+    assert!(!connections.evict(None).await);
+    arriving.connection().end_arrival();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(connections.evict(None).await);
 }
 
 #[tokio::test(start_paused = true)]

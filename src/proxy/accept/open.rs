@@ -38,7 +38,7 @@ impl Acceptor {
     ) -> Option<Opened> {
         let peer = self.resolve_peer(&mut socket, peer).await.ok()?;
         let limits = self.proxy.shared.published.load().live.limits;
-        let counted = match self.count_owner(peer, connection, &limits) {
+        let counted = match self.count_owner(peer, connection, &limits).await {
             Ok(counted) => counted,
             Err(failure) => {
                 self.reject(socket, &mode, failure);
@@ -120,7 +120,7 @@ impl Acceptor {
 
     /// Counts the connection for its client host. Beyond the host's share of the limit, an idle
     /// connection of the host is evicted.
-    fn count_owner(
+    async fn count_owner(
         &self,
         peer: Option<SocketAddr>,
         connection: &Connection,
@@ -138,14 +138,29 @@ impl Acceptor {
             return Err(too_many_from(peer, per_address));
         }
         let limit = shared.descriptors.max_connections(limits);
-        match shared.connections.check_share(&counted, limit) {
-            Err(exceeded) if !self.connections.evict(Some(&owner)) => {
-                let detail =
-                    exceeded.detail(limit, "connections are open", "limits.max_connections");
-                Err(Failure::overloaded(detail))
-            }
-            _ => Ok(counted),
+        let check = |counted: &CountedOwner| shared.connections.check_share(counted, limit);
+        if check(&counted).is_ok() {
+            return Ok(counted);
         }
+        connection.begin_arrival();
+        let counted = if self.connections.evict_without_request(Some(&owner)) {
+            Ok(counted)
+        } else {
+            // Only those that are served count.
+            drop(counted);
+            let has_evicted = Box::pin(self.evict(Some(&owner))).await;
+            let counted = ConnectionCount::enter_for(owner);
+            match check(&counted) {
+                Err(exceeded) if !has_evicted => Err(Failure::overloaded(exceeded.detail(
+                    limit,
+                    "connections are open",
+                    "limits.max_connections",
+                ))),
+                _ => Ok(counted),
+            }
+        };
+        connection.end_arrival();
+        counted
     }
 }
 
