@@ -456,7 +456,7 @@ impl ResponseHead {
             };
             checked.map_or_else(End::Corrupt, |()| End::Complete)
         };
-        Outcome::Answered {
+        Outcome::Responded {
             status: self.status,
             reason: self.reason,
             end,

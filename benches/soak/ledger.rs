@@ -18,7 +18,7 @@ const MAX_EXAMPLES: usize = 50;
 
 /// The treatment of a request by the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Treatment {
     /// The response has not been written yet.
     Open,
     /// The whole response was written.
@@ -44,7 +44,7 @@ pub(crate) enum Upload {
 /// One arrival of a request at the upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Hit {
-    pub(crate) answer: Answer,
+    pub(crate) treatment: Treatment,
     pub(crate) upload: Upload,
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum End {
 #[derive(Clone, Debug)]
 #[expect(dead_code, reason = "printed with violations")]
 pub(crate) enum Outcome {
-    Answered {
+    Responded {
         status: u16,
         /// `X-Proxy-Error`.
         reason: Option<String>,
@@ -170,7 +170,7 @@ impl Ledger {
             return None;
         };
         account.hits.push(Hit {
-            answer: Answer::Open,
+            treatment: Treatment::Open,
             upload: Upload::Incomplete,
         });
         let (plan, hit) = (account.plan.clone(), account.hits.len() - 1);
@@ -184,12 +184,12 @@ impl Ledger {
     }
 
     /// Notes what the upstream does with the request.
-    pub(crate) fn answer(&self, id: u64, hit: usize, answer: Answer) {
+    pub(crate) fn treated(&self, id: u64, hit: usize, treatment: Treatment) {
         // A connection may end after the whole response, or as a fault wants it.
-        let is_final = |hit: &Hit| answer != Answer::Gone || hit.answer == Answer::Open;
+        let is_final = |hit: &Hit| treatment != Treatment::Gone || hit.treatment == Treatment::Open;
         self.change(id, hit, |hit| {
             if is_final(hit) {
-                hit.answer = answer;
+                hit.treatment = treatment;
             }
         });
     }

@@ -136,7 +136,7 @@ fn callers(way: Way, target: &str) -> Callers {
 fn describe(summary: &Summary) -> String {
     let Summary {
         rejected,
-        unanswered,
+        without_response,
         other,
         unsent,
         ..
@@ -150,7 +150,7 @@ fn describe(summary: &Summary) -> String {
         summary.milliseconds(1000),
     );
     for (count, what) in [
-        (unanswered, "without a response"),
+        (without_response, "without a response"),
         (other, "other statuses"),
         (unsent, "not sent"),
     ] {
@@ -314,7 +314,7 @@ async fn rejection(gateway: &Gateway, load: &Arc<Load>, case: &str) -> Fallible<
         format!("rejection, {case}"),
         format!(
             "{microseconds:.0} µs each; {} × 503, {} closed without a response, {} served",
-            summary.rejected, summary.unanswered, summary.served
+            summary.rejected, summary.without_response, summary.served
         ),
         "< 1000 µs",
         microseconds < 1000.0 && summary.served < 20,

@@ -108,7 +108,7 @@ impl Tokens {
                 Sink::Text(form) => String::from_utf8_lossy(&form).into_owned(),
                 Sink::Bytes(_) => String::new(),
             };
-            let (status, body) = self.answer(&form).await;
+            let (status, body) = self.respond(&form).await;
             if !status.starts_with("200") {
                 self.failed.fetch_add(1, Ordering::SeqCst);
             }
@@ -121,7 +121,7 @@ impl Tokens {
         Ok(())
     }
 
-    async fn answer(&self, form: &str) -> (&'static str, String) {
+    async fn respond(&self, form: &str) -> (&'static str, String) {
         match self.mode.load(Ordering::SeqCst) {
             1 => return ("500 Internal Server Error", "{}".to_owned()),
             2 => sleep(STALL).await,

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::Fallible;
 use crate::content::{self, Producer, Verifier};
 use crate::http1::{Framing, Head, Pace, Reader, Sink, Stream, chunk, reset_on_drop};
-use crate::ledger::{Answer, Ledger, Upload};
+use crate::ledger::{Ledger, Treatment, Upload};
 use crate::plan::{Plan, Service, link_prefix};
 use crate::tokens::Tokens;
 
@@ -179,7 +179,7 @@ impl Upstream {
         exchange.receive(head).await?;
         let written = exchange.respond(head, action).await;
         if written.is_err() && !matches!(action, Some(action) if action.is_end()) {
-            self.ledger.answer(plan.id, hit, Answer::Gone);
+            self.ledger.treated(plan.id, hit, Treatment::Gone);
         }
         written
     }
@@ -264,13 +264,13 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn note(&self, answer: Answer) {
-        self.ledger.answer(self.plan.id, self.hit, answer);
+    fn note(&self, treatment: Treatment) {
+        self.ledger.treated(self.plan.id, self.hit, treatment);
     }
 
     /// Ends the connection with a reset.
     fn broken(&self) -> io::Result<()> {
-        self.note(Answer::Broken);
+        self.note(Treatment::Broken);
         reset_on_drop(self.wire.io.tcp());
         Err(io::ErrorKind::ConnectionReset.into())
     }
@@ -281,7 +281,7 @@ impl Exchange<'_> {
         let framing = head.framing(Framing::Length(0));
         let received = self.wire.body(framing, &mut sink, Pace::FULL).await;
         if received.is_err() {
-            self.note(Answer::Gone);
+            self.note(Treatment::Gone);
             return received;
         }
         let upload = check_upload(self.plan, sink);
@@ -293,16 +293,16 @@ impl Exchange<'_> {
         match action {
             Some(Action::ResetAfter | Action::Reset(_) | Action::Refuse) => return self.broken(),
             Some(Action::CloseAfter) => {
-                self.note(Answer::Broken);
+                self.note(Treatment::Broken);
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             Some(Action::Stall) => {
-                self.note(Answer::Stalled);
+                self.note(Treatment::Stalled);
                 sleep(STALL).await;
                 return Err(io::ErrorKind::TimedOut.into());
             }
             Some(Action::Status(status, is_hinted)) => {
-                self.note(Answer::Failed(status));
+                self.note(Treatment::Failed(status));
                 let hint = if is_hinted { "Retry-After: 1\r\n" } else { "" };
                 let head = format!("HTTP/1.1 {status} Failed\r\n{hint}Content-Length: 0\r\n\r\n");
                 return self.wire.io.write_all(head.as_bytes()).await;
@@ -310,12 +310,12 @@ impl Exchange<'_> {
             _ => {}
         }
         let part = match action {
-            Some(Action::ResetMidBody) => Some(Answer::Broken),
-            Some(Action::StallMidBody) => Some(Answer::Stalled),
+            Some(Action::ResetMidBody) => Some(Treatment::Broken),
+            Some(Action::StallMidBody) => Some(Treatment::Stalled),
             _ => None,
         };
-        if let Some(answer) = part {
-            self.note(answer);
+        if let Some(treatment) = part {
+            self.note(treatment);
         }
         let is_closed = if self.plan.has_page() {
             self.write_page(head, part.is_some()).await?
@@ -324,8 +324,8 @@ impl Exchange<'_> {
         };
         self.wire.io.flush().await?;
         match part {
-            None => self.note(Answer::Served),
-            Some(Answer::Stalled) => {
+            None => self.note(Treatment::Served),
+            Some(Treatment::Stalled) => {
                 sleep(STALL).await;
                 return Err(io::ErrorKind::TimedOut.into());
             }

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Fallible;
 use crate::content::Producer;
-use crate::ledger::Answer;
+use crate::ledger::Treatment;
 use crate::plan::Plan;
 use crate::upstream::{
     Action, PIECE, STALL, Upstream, accept_tls, check_upload, id_of, upload_sink,
@@ -102,10 +102,10 @@ async fn exchange(
     if upstream.is_revoked(&plan, field("authorization"), field("x-api-key")) {
         action = Some(Action::Status(401, false));
     }
-    let note = |answer| upstream.ledger.answer(plan.id, hit, answer);
+    let note = |treatment| upstream.ledger.treated(plan.id, hit, treatment);
     let served = async {
         if action == Some(Action::ResetBefore) {
-            note(Answer::Broken);
+            note(Treatment::Broken);
             response.send_reset(Reason::INTERNAL_ERROR);
             return Ok(());
         }
@@ -115,9 +115,9 @@ async fn exchange(
     };
     if served.await.is_err() {
         note(if is_broken.load(Ordering::SeqCst) {
-            Answer::Broken
+            Treatment::Broken
         } else {
-            Answer::Gone
+            Treatment::Gone
         });
     }
 }
@@ -136,28 +136,28 @@ async fn respond(
     plan: &Plan,
     response: &mut SendResponse<Bytes>,
     action: Option<Action>,
-    note: impl Fn(Answer),
+    note: impl Fn(Treatment),
 ) -> Result<(), Ended> {
     let mut is_half = false;
     match action {
         Some(Action::ResetAfter | Action::CloseAfter) => {
-            note(Answer::Broken);
+            note(Treatment::Broken);
             response.send_reset(Reason::INTERNAL_ERROR);
             return Ok(());
         }
         Some(Action::Reset(code)) => {
-            note(Answer::Broken);
+            note(Treatment::Broken);
             response.send_reset(code.into());
             return Ok(());
         }
         Some(Action::Stall) => {
-            note(Answer::Stalled);
+            note(Treatment::Stalled);
             sleep(STALL).await;
             response.send_reset(Reason::CANCEL);
             return Ok(());
         }
         Some(Action::Status(status, is_hinted)) => {
-            note(Answer::Failed(status));
+            note(Treatment::Failed(status));
             let mut head = Response::builder().status(status);
             if is_hinted {
                 head = head.header("retry-after", "1");
@@ -166,11 +166,11 @@ async fn respond(
             return Ok(());
         }
         Some(Action::ResetMidBody) => {
-            note(Answer::Broken);
+            note(Treatment::Broken);
             is_half = true;
         }
         Some(Action::StallMidBody) => {
-            note(Answer::Stalled);
+            note(Treatment::Stalled);
             is_half = true;
         }
         _ => {}
@@ -192,7 +192,7 @@ async fn respond(
             sleep(STALL).await;
             stream.send_reset(Reason::CANCEL);
         }
-        _ => note(Answer::Served),
+        _ => note(Treatment::Served),
     }
     Ok(())
 }

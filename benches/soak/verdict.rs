@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ledger::{Account, Answer, End, Outcome, Upload};
+use crate::ledger::{Account, End, Outcome, Treatment, Upload};
 use crate::plan::{Behaviour, Credential, Plan, Service, Version};
 use crate::windows::{Fault, Windows};
 
@@ -64,7 +64,7 @@ fn judge(account: &Account, windows: &Windows) -> Category {
         return Category::Lost("the caller is still waiting".to_owned());
     };
     match outcome {
-        Outcome::Answered {
+        Outcome::Responded {
             end: End::Corrupt(what),
             ..
         } => Category::Corrupted(format!("response: {what}")),
@@ -75,11 +75,11 @@ fn judge(account: &Account, windows: &Windows) -> Category {
             "no connection: many connections",
         ),
         Outcome::NoResponse { is_reused, .. } => no_response(account, windows, *is_reused),
-        Outcome::Answered {
+        Outcome::Responded {
             status,
             reason,
             end,
-        } => answered(account, windows, *status, reason.as_deref(), end),
+        } => responded(account, windows, *status, reason.as_deref(), end),
     }
 }
 
@@ -100,20 +100,20 @@ fn duplicated(account: &Account, windows: &Windows) -> Option<String> {
     }
     let mut unhinted = 0;
     for hit in &account.hits[..repeated] {
-        let is_permitted = match hit.answer {
-            Answer::Failed(401 | 429) => true,
-            Answer::Failed(503) if plan.is_idempotent() => true,
-            Answer::Failed(502..=504) => {
+        let is_permitted = match hit.treatment {
+            Treatment::Failed(401 | 429) => true,
+            Treatment::Failed(503) if plan.is_idempotent() => true,
+            Treatment::Failed(502..=504) => {
                 unhinted += 1;
                 matches!(plan.method, "GET" | "HEAD") && unhinted == 1
             }
-            Answer::Broken => plan.is_repeatable(),
+            Treatment::Broken => plan.is_repeatable(),
             // GOAWAY ended its connection before the stall was over.
-            Answer::Stalled => plan.is_repeatable() && is_ended_by_goaway(account, windows),
+            Treatment::Stalled => plan.is_repeatable() && is_ended_by_goaway(account, windows),
             _ => false,
         };
         if !is_permitted {
-            return Some(format!("sent again after {:?}", hit.answer));
+            return Some(format!("sent again after {:?}", hit.treatment));
         }
     }
     None
@@ -135,14 +135,14 @@ fn no_response(account: &Account, windows: &Windows, is_reused: bool) -> Categor
     )
 }
 
-fn answered(
+fn responded(
     account: &Account,
     windows: &Windows,
     status: u16,
     reason: Option<&str>,
     end: &End,
 ) -> Category {
-    let last = account.hits.last().map(|hit| hit.answer);
+    let last = account.hits.last().map(|hit| hit.treatment);
     if let Some(reason) = reason {
         return own(account, windows, status, reason, last);
     }
@@ -151,22 +151,22 @@ fn answered(
             return Category::CallerLeft;
         }
         return match last {
-            Some(Answer::Broken) => Category::Documented("truncated: the upstream broke off"),
-            Some(Answer::Stalled) => Category::Documented("truncated: the upstream stalled"),
+            Some(Treatment::Broken) => Category::Documented("truncated: the upstream broke off"),
+            Some(Treatment::Stalled) => Category::Documented("truncated: the upstream stalled"),
             _ => explained(is_ended_by_goaway(account, windows), "truncated: GOAWAY"),
         };
     }
     match (status, last) {
-        (200, Some(Answer::Served)) => Category::Ok,
+        (200, Some(Treatment::Served)) => Category::Ok,
         // The response may be complete before the upstream has noted it.
-        (200, Some(Answer::Gone | Answer::Open)) => {
+        (200, Some(Treatment::Gone | Treatment::Open)) => {
             Category::Lost("complete for the caller only".to_owned())
         }
         (200, _) => Category::Lost("a response that the upstream did not send".to_owned()),
-        (401, Some(Answer::Failed(401))) => Category::Documented("401: token revoked"),
-        (429, Some(Answer::Failed(429))) => Category::Documented("429 of the upstream"),
-        (503, Some(Answer::Failed(503))) => Category::Documented("503 of the upstream"),
-        (502, Some(Answer::Failed(502))) => Category::Documented("502 of the upstream"),
+        (401, Some(Treatment::Failed(401))) => Category::Documented("401: token revoked"),
+        (429, Some(Treatment::Failed(429))) => Category::Documented("429 of the upstream"),
+        (503, Some(Treatment::Failed(503))) => Category::Documented("503 of the upstream"),
+        (502, Some(Treatment::Failed(502))) => Category::Documented("502 of the upstream"),
         _ => Category::Lost(format!("status {status} after {last:?}")),
     }
 }
@@ -177,7 +177,7 @@ fn own(
     windows: &Windows,
     status: u16,
     reason: &str,
-    last: Option<Answer>,
+    last: Option<Treatment>,
 ) -> Category {
     let plan = &account.plan;
     let during = |faults: &[Fault], effect| covers(account, windows, faults, effect);
@@ -188,7 +188,7 @@ fn own(
             Category::Documented("408: the caller stalled")
         }
         (502, "upstream_broken") => match last {
-            Some(Answer::Broken) => Category::Documented("502: the upstream broke off"),
+            Some(Treatment::Broken) => Category::Documented("502: the upstream broke off"),
             _ => explained(
                 during(
                     &[Fault::IdleClosed, Fault::GoAway, Fault::StreamRefused],
@@ -197,9 +197,10 @@ fn own(
                 "502: the upstream closed its connections",
             ),
         },
-        (504, "upstream_timeout") => {
-            explained(last == Some(Answer::Stalled), "504: the upstream stalled")
-        }
+        (504, "upstream_timeout") => explained(
+            last == Some(Treatment::Stalled),
+            "504: the upstream stalled",
+        ),
         (503, "token_unavailable") => {
             let (from, until) = period(account);
             let is_wanted = |fault: Fault| fault.is_token_service();

@@ -51,7 +51,7 @@ pub(super) struct Counts {
     times: Mutex<Vec<u64>>,
     rejected: AtomicU64,
     /// Closed or reset without a response, or none in time.
-    unanswered: AtomicU64,
+    without_response: AtomicU64,
     other: AtomicU64,
     unsent: AtomicU64,
 }
@@ -61,7 +61,7 @@ pub(super) struct Counts {
 pub(super) struct Summary {
     pub(super) served: usize,
     pub(super) rejected: u64,
-    pub(super) unanswered: u64,
+    pub(super) without_response: u64,
     pub(super) other: u64,
     pub(super) unsent: u64,
     pub(super) seconds: f64,
@@ -76,7 +76,7 @@ impl Summary {
 
     /// Returns whether requests waited for the gateway until no more were sent.
     pub(super) fn is_behind(&self) -> bool {
-        self.unsent > 0 || self.unanswered > 0
+        self.unsent > 0 || self.without_response > 0
     }
 
     /// Returns requests per second that had an end.
@@ -92,7 +92,7 @@ impl Summary {
     }
 
     pub(super) fn failed(&self) -> u64 {
-        self.rejected + self.unanswered + self.other
+        self.rejected + self.without_response + self.other
     }
 }
 
@@ -187,7 +187,7 @@ impl Load {
         Summary {
             served: times.len(),
             rejected: take(&self.counts.rejected),
-            unanswered: take(&self.counts.unanswered),
+            without_response: take(&self.counts.without_response),
             other: take(&self.counts.other),
             unsent: take(&self.counts.unsent),
             seconds: time.as_secs_f64(),
@@ -214,7 +214,7 @@ impl Load {
             }
             Ok(Ok(503)) => drop(counts.rejected.fetch_add(1, Ordering::Relaxed)),
             Ok(Ok(_)) => drop(counts.other.fetch_add(1, Ordering::Relaxed)),
-            Ok(Err(_)) | Err(_) => drop(counts.unanswered.fetch_add(1, Ordering::Relaxed)),
+            Ok(Err(_)) | Err(_) => drop(counts.without_response.fetch_add(1, Ordering::Relaxed)),
         }
         self.outstanding.fetch_sub(1, Ordering::Relaxed);
     }
