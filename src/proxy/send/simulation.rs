@@ -14,9 +14,12 @@ mod trace;
 mod world;
 
 use std::collections::BTreeMap;
-use std::env;
+use std::num::NonZero;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use std::{env, thread};
 
 use tokio::runtime::Builder;
 
@@ -25,14 +28,27 @@ use self::trace::Trace;
 use self::world::World;
 
 /// The seeds of each test run.
-const SEEDS: std::ops::Range<u64> = 0..1000;
+const SEEDS: Range<u64> = 0..1000;
 
-/// The result of a run that kept all invariants.
+/// The result of a run, or of several, that kept all invariants.
+#[derive(Default)]
 struct Report {
     hash: u64,
     simulated: Duration,
     counts: BTreeMap<&'static str, u64>,
     faults: usize,
+}
+
+impl Report {
+    /// Adds that of another run. The hash is that of one run only.
+    fn and(mut self, other: Self) -> Self {
+        self.simulated += other.simulated;
+        self.faults += other.faults;
+        for (kind, count) in other.counts {
+            *self.counts.entry(kind).or_default() += count;
+        }
+        self
+    }
 }
 
 /// Runs a seed.
@@ -70,21 +86,28 @@ fn run(seed: u64, prints: bool) -> Report {
     }
 }
 
-/// Runs seeds one after another, and prints what happened.
-fn run_all(seeds: impl Iterator<Item = u64>) {
-    let (mut runs, mut simulated, mut faults) = (0_u64, Duration::ZERO, 0);
-    let mut counts = BTreeMap::<_, u64>::new();
-    for seed in seeds {
-        let report = run(seed, false);
-        runs += 1;
-        simulated += report.simulated;
-        faults += report.faults;
-        for (kind, count) in report.counts {
-            *counts.entry(kind).or_default() += count;
-        }
-    }
-    let days = simulated.as_secs() / 86_400;
-    eprintln!("{runs} seeds, {days} simulated days, {faults} faults: {counts:?}");
+/// Runs seeds, one after another on each processor, and prints what happened.
+fn run_all(seeds: Range<u64>) {
+    let (next, runs) = (AtomicU64::new(seeds.start), seeds.end - seeds.start);
+    let run_next = || {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        (seed < seeds.end).then(|| run(seed, false))
+    };
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let reports = thread::scope(|scope| {
+        let threads: Vec<_> = (0..processors)
+            .map(|_| {
+                scope.spawn(|| std::iter::from_fn(run_next).fold(Report::default(), Report::and))
+            })
+            .collect();
+        let reports = threads.into_iter().map(|thread| thread.join().unwrap());
+        reports.fold(Report::default(), Report::and)
+    });
+    let (days, faults) = (reports.simulated.as_secs() / 86_400, reports.faults);
+    eprintln!(
+        "{runs} seeds, {days} simulated days, {faults} faults: {:?}",
+        reports.counts
+    );
 }
 
 #[test]
