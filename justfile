@@ -11,6 +11,10 @@ demo *args:
 dist:
     cargo build --profile dist --locked --package citrix-auth-proxy
 
+# Build the binary of `just dist` twice, in two folders, and compare the results
+reproducible *args:
+    .ci/reproducible {{ args }}
+
 # Build what is shipped: target/pgo/citrix-auth-proxy, with a profile of training traffic (needs rustup's llvm-tools)
 pgo *args:
     .ci/pgo {{ args }}
@@ -32,7 +36,7 @@ test *args:
     cargo test --locked {{ args }}
 
 # Check alerts, their tests and the metrics of a running demo with promtool (downloads it from Debian if it is missing)
-promtool:
+promtool: dist
     .ci/promtool
 
 # Fail if a request takes more instructions than its budget in benches/instructions (needs valgrind)
@@ -70,7 +74,7 @@ advisories:
 # Lint the Dockerfile and the shell scripts (needs hadolint and shellcheck)
 lint-files:
     hadolint Dockerfile
-    shellcheck .ci/run .ci/promtool .ci/pgo .ci/packages deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm
+    shellcheck .ci/run .ci/promtool .ci/pgo .ci/reproducible .ci/packages deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm
 
 # Check the chart, manifests, compose file and unit (needs helm, kubectl, kubernetes-validate, docker and systemd)
 lint-deploy: lint-chart
@@ -102,7 +106,7 @@ image-check tag="citrix-auth-proxy":
     docker run --rm --read-only {{ tag }} check || test $? -eq 64
 
 # What every change has to pass; `.ci/run` runs the same on a machine with nothing but Rust
-ci: fmt-check lint test promtool dist instructions
+ci: fmt-check lint test dist promtool instructions
 
 # Everything that the workflow `ci` runs
 ci-full: ci doc deny advisories lint-files image image-check lint-deploy packages packages-check
