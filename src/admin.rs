@@ -283,6 +283,7 @@ impl Admin {
         metrics
             .connections
             .set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
+        metrics.runtimes.count();
         let audit = &self.shared.logs.audit;
         metrics
             .audit_queue_bytes

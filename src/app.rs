@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::future::{join_all, select_all};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -197,6 +198,7 @@ impl App {
         } = config;
         let log_level = boot.log.level;
         let metrics = Metrics::new(boot.workers.get())?;
+        metrics.runtimes.add(Handle::current().metrics());
         let files = FileReader::register(metrics.registry())?;
         let StartFiles {
             reloader,

@@ -149,11 +149,12 @@ impl Report {
             (
                 "descriptors.svg",
                 plot(
-                    "Descriptors, connections and threads",
+                    "Descriptors, connections, tasks and threads",
                     &[
                         line("descriptors", |sample| sample.descriptors),
                         line("callers' connections", |sample| sample.connections),
                         line("upstream connections", |sample| sample.upstream_connections),
+                        line("tasks", |sample| sample.tasks),
                         line("threads", |sample| sample.threads),
                     ],
                 ),
@@ -184,12 +185,13 @@ impl Report {
 type Quantity = fn(&Sample) -> f64;
 
 /// The quantities that must not grow.
-pub(crate) fn quantities() -> [(&'static str, Quantity); 6] {
+pub(crate) fn quantities() -> [(&'static str, Quantity); 7] {
     [
         ("resident_kib", |sample| sample.resident),
         ("anonymous_kib", |sample| sample.anonymous),
         ("descriptors", |sample| sample.descriptors),
         ("threads", |sample| sample.threads),
+        ("tasks", |sample| sample.tasks),
         ("series", |sample| sample.series),
         ("in_flight", |sample| sample.in_flight),
     ]

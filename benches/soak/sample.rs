@@ -18,6 +18,7 @@ pub(crate) struct Sample {
     pub(crate) anonymous: f64,
     pub(crate) descriptors: f64,
     pub(crate) threads: f64,
+    pub(crate) tasks: f64,
     /// Lines of `/metrics`.
     pub(crate) series: f64,
     pub(crate) in_flight: f64,
@@ -45,6 +46,7 @@ impl Sample {
             anonymous: line(&memory, "Anonymous:"),
             descriptors: gateway.descriptors()? as f64,
             threads: line(&status, "Threads:"),
+            tasks: sum(&metrics, "proxy_tasks"),
             series: metrics
                 .lines()
                 .filter(|line| !line.starts_with('#'))

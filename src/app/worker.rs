@@ -69,6 +69,7 @@ impl Worker {
                     Ok(runtime) => {
                         let _ = started.send(Ok(()));
                         let (index, shared) = (self.index, Arc::clone(&self.shared));
+                        shared.metrics.runtimes.add(runtime.metrics());
                         let cut = runtime.block_on(self.run());
                         shared.heartbeats.done(index);
                         // Drops the remaining tasks, which writes their access log lines.

@@ -7,6 +7,7 @@
 mod reloads;
 mod retain;
 mod route;
+mod runtimes;
 mod summed;
 mod totals;
 mod worker;
@@ -23,6 +24,7 @@ use crate::observe::recent::Recent;
 
 pub use reloads::{ReloadOutcome, Reloads};
 pub use route::{QueueMetrics, RouteMetrics};
+pub(crate) use runtimes::Runtimes;
 pub use totals::{Counts, Distribution, RouteTotals, Totals};
 pub use worker::{LinkCounters, WorkerMetrics};
 
@@ -87,6 +89,7 @@ pub struct Metrics {
     pub(crate) in_flight: IntGauge,
     /// Set at each scrape.
     pub(crate) connections: IntGauge,
+    pub(crate) runtimes: Runtimes,
     pub(crate) connections_refused: IntCounter,
     pub(crate) proxy_protocol_errors: IntCounter,
     /// Updated at each scrape.
@@ -130,6 +133,10 @@ impl Metrics {
                 "Requests in progress, except those in a queue.",
             )?,
             connections: gauge("connections", "Connections of callers.")?,
+            runtimes: Runtimes::new(gauge(
+                "tasks",
+                "Tasks of the control plane and the workers.",
+            )?),
             connections_refused: counter(
                 "connections_refused_total",
                 "Connections rejected because of limits.max_connections, the limit of open files or limits.max_connections_per_address.",
