@@ -127,7 +127,7 @@ impl Worker {
         }
         tokio::task::spawn_local(async move {
             while let Some(handed) = inbox.recv().await {
-                acceptor.receive(handed);
+                acceptor.receive(handed).await;
             }
         });
         let turns = Rc::clone(&connections);

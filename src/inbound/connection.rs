@@ -86,7 +86,7 @@ pub enum ConnectionEnd {
 /// The event a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionPhase {
-    /// A place among `limits.max_connections`.
+    /// The eviction of another, at a limit of connections.
     Arriving,
     /// The end of the TLS handshake or the HTTP/2 preface.
     Opening,
@@ -122,6 +122,8 @@ pub struct Connection {
     owner: OnceCell<Arc<Owner>>,
     http2: Cell<bool>,
     secure: Cell<bool>,
+    /// Its TLS handshake has begun, or has ended.
+    handshake: Cell<bool>,
     /// The last request used HTTP/1.0, so that the close may delimit its response.
     http10: Cell<bool>,
     /// Without TLS, although its listener requires it.
@@ -179,6 +181,7 @@ impl Connection {
             owner: OnceCell::new(),
             http2: Cell::new(false),
             secure: Cell::new(false),
+            handshake: Cell::new(false),
             http10: Cell::new(false),
             plain_on_tls: Cell::new(false),
             is_tunnel: Cell::new(false),
@@ -219,14 +222,16 @@ impl Connection {
         self.entered.set(entered);
     }
 
-    /// Records that a limit of connections is reached: there may be no place for this one.
+    /// Records that a limit of connections is reached: it is served if another can be evicted.
     pub fn begin_arrival(&self) {
         self.enter(ConnectionPhase::Arriving);
     }
 
-    /// Records that there is a place for it.
+    /// Records that it is served.
     pub fn end_arrival(&self) {
-        self.enter(ConnectionPhase::Opening);
+        if self.is_arriving() {
+            self.enter(ConnectionPhase::Opening);
+        }
     }
 
     /// Sets the client host.
@@ -245,6 +250,11 @@ impl Connection {
         if !self.admitted.replace(true) {
             self.streams.release();
         }
+    }
+
+    /// Records the first bytes of a TLS handshake.
+    pub fn handshake_began(&self) {
+        self.handshake.set(true);
     }
 
     /// Records the end of the handshake.
@@ -288,6 +298,8 @@ impl Connection {
         self.is_tunnel.set(false);
         self.http10.set(false);
         self.was_used.set(false);
+        self.handshake.set(false);
+        self.handshake_reads.set(0);
         self.may_park.set(false);
         self.accepted.set(Instant::now());
         self.enter(ConnectionPhase::Opening);
@@ -352,6 +364,16 @@ impl Connection {
     /// Returns `true` during the handshake.
     pub fn is_opening(&self) -> bool {
         self.phase.get() == ConnectionPhase::Opening
+    }
+
+    /// Returns `true` while a new connection waits for the eviction of another.
+    pub fn is_arriving(&self) -> bool {
+        self.phase.get() == ConnectionPhase::Arriving
+    }
+
+    /// Returns `true` if the connection was aborted for the benefit of others.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.get()
     }
 
     /// Returns `true` if no request has begun since the last response was flushed.
@@ -519,16 +541,10 @@ impl Connection {
             (ConnectionPhase::Arriving, _) => return None,
             (ConnectionPhase::Idle, true) => Evictable::Idle,
             (_, true) => return None,
-            _ if self.has_begun_handshake() => Evictable::Handshake,
+            _ if self.handshake.get() && !self.was_used.get() => Evictable::Handshake,
             _ => Evictable::WithoutRequest,
         };
         Some((kind, self.entered.get()))
-    }
-
-    /// Returns `true` from the first byte of a TLS handshake to the end of the first request.
-    fn has_begun_handshake(&self) -> bool {
-        let has_begun = !self.is_opening() || self.undecrypted.get() > 0;
-        self.secure.get() && !self.was_used.get() && has_begun
     }
 
     /// Returns the directive that is due at `now`.
@@ -578,8 +594,8 @@ enum Evictable {
     /// Without an admitted request: it waits for a request, the rest of one, the end of a delay, or
     /// for its client to read a rejection.
     WithoutRequest,
-    /// Before its first request, after the start of a TLS handshake, which costs far more than a
-    /// rejection.
+    /// Between the start of its TLS handshake, which costs far more than a rejection, and the head
+    /// of its first request.
     Handshake,
     /// After an admitted request.
     Idle,

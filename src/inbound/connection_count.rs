@@ -62,8 +62,8 @@ impl ConnectionCount {
 
     /// Counts a new connection that waits for the eviction of another until the guard is dropped.
     /// Returns `None` if too many wait.
-    pub fn enter_arriving(&self) -> Option<ArrivingGuard<'_>> {
-        let guard = ArrivingGuard(self);
+    pub fn enter_arriving(self: &Arc<Self>) -> Option<Arriving> {
+        let guard = Arriving(Arc::clone(self));
         (self.arriving.fetch_add(1, Ordering::Relaxed) < MAX_ARRIVING).then_some(guard)
     }
 
@@ -143,16 +143,16 @@ impl Drop for Counted {
 }
 
 /// A new connection that waits for the eviction of another.
-pub struct ArrivingGuard<'a>(&'a ConnectionCount);
+pub struct Arriving(Arc<ConnectionCount>);
 
-impl ArrivingGuard<'_> {
+impl Arriving {
     /// Records whether a connection was evicted.
-    pub fn ended(&self, has_evicted: bool) {
+    pub fn end(self, has_evicted: bool) {
         self.0.is_crowded.store(!has_evicted, Ordering::Relaxed);
     }
 }
 
-impl Drop for ArrivingGuard<'_> {
+impl Drop for Arriving {
     fn drop(&mut self) {
         self.0.arriving.fetch_sub(1, Ordering::Relaxed);
     }

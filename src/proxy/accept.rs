@@ -20,15 +20,13 @@ use tokio::sync::mpsc;
 
 use self::opened::{OpenConnection, Opened, unless_directed_to_close};
 use super::Proxy;
-use crate::config::Limits;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, ConnectionEnd, Connections};
-use crate::inbound::connection_count::Counted;
+use crate::inbound::connection_count::{Arriving, Counted};
 use crate::inbound::http1::Served;
 use crate::inbound::listener::{CallerListener, ListenerMode};
 use crate::inbound::stream::{CallerProtocol, Socket};
 use crate::inbound::{http1, http2};
-use crate::limit::owner::Owner;
 
 /// Pause after a failed `accept`: without file descriptors the next call would fail at once.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -75,9 +73,7 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
                 () = &mut stop => break,
             };
-            while self.proxy.shared.connections.must_wait_to_accept() {
-                tokio::task::yield_now().await;
-            }
+            self.wait_for_arriving().await;
             self.handle_accepted(accepted, &mode).await;
         }
         loop {
@@ -128,7 +124,7 @@ impl Acceptor {
                 let transferred = TransferredConnection { socket, peer, mode };
                 // If that worker's channel is full, it is not the least busy one any more.
                 if let Err(returned) = self.workers[least_busy].try_send(transferred) {
-                    self.receive(returned.into_inner());
+                    self.serve_transferred(returned.into_inner());
                 }
             }
             Err(error) => {
@@ -138,7 +134,19 @@ impl Acceptor {
     }
 
     /// Serves a connection that another worker accepted.
-    pub fn receive(self: &Rc<Self>, transferred: TransferredConnection) {
+    pub async fn receive(self: &Rc<Self>, transferred: TransferredConnection) {
+        self.wait_for_arriving().await;
+        self.serve_transferred(transferred);
+    }
+
+    /// Lets connections that arrived before find one to evict, if too many do so at a time.
+    async fn wait_for_arriving(&self) {
+        while self.proxy.shared.connections.must_wait_to_accept() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn serve_transferred(self: &Rc<Self>, transferred: TransferredConnection) {
         let socket = match transferred.socket {
             DetachedSocket::Tcp(socket) => TcpStream::from_std(socket).map(Socket::Tcp),
             DetachedSocket::Unix(socket) => UnixStream::from_std(socket).map(Socket::Unix),
@@ -152,25 +160,33 @@ impl Acceptor {
     }
 
     fn spawn(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, mode: ListenerMode) {
-        let counted = self.proxy.shared.connections.enter(self.worker);
-        let has_place = !counted.exceeds(self.max_connections())
-            || self.connections.evict_without_request(None);
-        // Only those that are served count.
-        let counted = has_place.then_some(counted);
+        let connections = &self.proxy.shared.connections;
+        let counted = connections.enter(self.worker);
+        let counted = if counted.exceeds(self.max_connections()) {
+            // Only those that are served count.
+            drop(counted);
+            match connections.enter_arriving() {
+                Some(arriving) => Err(arriving),
+                None => return self.reject(socket, &mode, self.too_many()),
+            }
+        } else {
+            Ok(counted)
+        };
         let this = Rc::clone(self);
         // Registered before its task first runs, so that a drain waits for it.
         let entered = self.connections.register();
-        if counted.is_none() {
+        if counted.is_err() {
             entered.connection().begin_arrival();
         }
         tokio::task::spawn_local(async move {
             let counted = match counted {
-                Some(counted) => counted,
-                None => match Box::pin(this.wait_for_place(entered.connection())).await {
-                    Ok(counted) => counted,
-                    Err(failure) => return this.reject(socket, &mode, failure),
+                Ok(counted) => counted,
+                Err(arriving) => match Box::pin(this.evict_for_new(arriving)).await {
+                    Some(counted) => counted,
+                    None => return this.reject(socket, &mode, this.too_many()),
                 },
             };
+            entered.connection().end_arrival();
             this.serve(socket, peer, mode, entered.connection()).await;
             drop((entered, counted));
         });
@@ -182,28 +198,12 @@ impl Acceptor {
         shared.descriptors.max_connections(&limits)
     }
 
-    /// Counts a new connection once an idle one is closed or has ended.
-    async fn wait_for_place(&self, connection: &Connection) -> Result<Counted, Failure> {
-        let has_evicted = self.evict(None).await;
+    /// Counts a new connection once an idle one is closed, or others have ended.
+    async fn evict_for_new(&self, arriving: Arriving) -> Option<Counted> {
+        let has_evicted = self.connections.evict(None).await;
+        arriving.end(has_evicted);
         let counted = self.proxy.shared.connections.enter(self.worker);
-        let limit = self.max_connections();
-        if !has_evicted && counted.exceeds(limit) {
-            let limits = self.proxy.shared.published.load().live.limits;
-            return Err(too_many(limit, &limits));
-        }
-        connection.end_arrival();
-        Ok(counted)
-    }
-
-    /// Closes an idle connection, if given, of this owner, so that a new one gets its place. Returns
-    /// `false` if there is none.
-    async fn evict(&self, owner: Option<&Arc<Owner>>) -> bool {
-        let Some(arriving) = self.proxy.shared.connections.enter_arriving() else {
-            return false;
-        };
-        let has_evicted = self.connections.evict(owner).await;
-        arriving.ended(has_evicted);
-        has_evicted
+        (has_evicted || !counted.exceeds(self.max_connections())).then_some(counted)
     }
 
     /// Counts the connection and closes it; without TLS, after a response.
@@ -287,13 +287,15 @@ impl Acceptor {
             }
         }
     }
-}
 
-fn too_many(limit: usize, limits: &Limits) -> Failure {
-    let setting = if limit < limits.max_connections {
-        "the limit of open files"
-    } else {
-        "limits.max_connections"
-    };
-    Failure::overloaded(format!("{limit} connections are open ({setting})"))
+    fn too_many(&self) -> Failure {
+        let limit = self.max_connections();
+        let limits = self.proxy.shared.published.load().live.limits;
+        let setting = if limit < limits.max_connections {
+            "the limit of open files"
+        } else {
+            "limits.max_connections"
+        };
+        Failure::overloaded(format!("{limit} connections are open ({setting})"))
+    }
 }

@@ -233,35 +233,24 @@ impl Connections {
         true
     }
 
-    /// Closes the connection without an admitted request that has waited longest for its client, if
-    /// given, of this owner. Returns `false` if there is none.
-    pub fn evict_without_request(&self, owner: Option<&Arc<Owner>>) -> bool {
-        self.evict_waiting(owner, 0)
-    }
-
     /// Closes the connection that has waited longest for its client, if given, of this owner; one
     /// without an admitted request before all others. Returns `false` if there is none.
     ///
     /// Before, all connections read what has arrived, for which an overloaded worker takes a while:
-    /// what seems idle may have the next request.
+    /// what seems idle may have a request.
     pub async fn evict(&self, owner: Option<&Arc<Owner>>) -> bool {
-        let arrived = self.phase_changes.get();
+        let all_read = self.phase_changes.get();
         for _ in 0..READ_ROUNDS {
             yield_now().await;
         }
-        self.evict_waiting(owner, arrived)
-    }
-
-    /// What had arrived before the phase change `all_read` was read.
-    fn evict_waiting(&self, owner: Option<&Arc<Owner>>, all_read: u64) -> bool {
         let [swept, _] = self.swept.get();
         let mut found = self.evictable.borrow_mut();
         // Those that arrived after the search come before the other kinds.
         let evicted = found
-            .take(Evictable::WithoutRequest, u64::MAX, owner)
+            .take(Evictable::WithoutRequest, all_read, owner)
             .or_else(|| {
                 found.search(&self.all.borrow());
-                found.take(Evictable::WithoutRequest, u64::MAX, owner)
+                found.take(Evictable::WithoutRequest, all_read, owner)
             })
             // A busy gateway that evicted the handshakes it has begun would complete none.
             .or_else(|| found.take(Evictable::Handshake, swept, owner))

@@ -320,7 +320,6 @@ async fn idle_connection_whose_request_has_arrived_is_not_evicted() {
     for registered in &all {
         serve(registered.connection(), true);
     }
-    assert!(!connections.evict_without_request(None));
     let read = Rc::clone(all[0].connection());
     LocalSet::new()
         .run_until(async {
@@ -336,18 +335,14 @@ async fn idle_connection_whose_request_has_arrived_is_not_evicted() {
 #[tokio::test(start_paused = true)]
 async fn handshake_that_has_begun_is_evicted_only_after_a_while() {
     let connections = connections();
-    let all = [(); 5].map(|()| connections.register());
-    let [silent, begun, ended, admitted, single_bytes] =
-        all.each_ref().map(RegisteredConnection::connection);
-    for connection in [silent, begun, ended, admitted, single_bytes] {
-        connection.set_tls();
-    }
-    for connection in [begun, ended, admitted] {
-        connection.arrived_at_socket(500);
+    let all = [(); 4].map(|()| connections.register());
+    let [silent, begun, ended, single_bytes] = all.each_ref().map(RegisteredConnection::connection);
+    for connection in [begun, ended, single_bytes] {
+        connection.handshake_began();
+        connection.arrived_at_socket(1);
     }
     ended.opened();
-    serve(admitted, true);
-    assert!(connections.evict_without_request(None) && evicted(&all) == [0]);
+    assert!(connections.evict(None).await && evicted(&all) == [0]);
     for _ in 0..2 {
         tokio::time::advance(Duration::from_millis(100)).await;
         connections.sweep(&limits());
@@ -359,13 +354,12 @@ async fn handshake_that_has_begun_is_evicted_only_after_a_while() {
         tokio::time::advance(Duration::from_millis(100)).await;
         connections.sweep(&limits());
         single_bytes.arrived_at_socket(1);
-        while connections.evict_without_request(None) {
+        while connections.evict(None).await {
             order.extend(evicted(&all).into_iter().map(|index| (index, sweep)));
             tokio::time::advance(Duration::from_millis(1)).await;
         }
     }
-    assert_eq!(order, [(2, 3), (1, 4), (4, 10)]);
-    assert!(connections.evict(None).await && evicted(&all) == [3]);
+    assert_eq!(order, [(2, 3), (1, 4), (3, 9)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,7 +47,8 @@ impl HandshakeGuard<'_> {
 
 impl Drop for HandshakeGuard<'_> {
     fn drop(&mut self) {
-        if self.in_progress && !self.connection.is_stopped() {
+        let is_closed_by_us = self.connection.is_stopped() || self.connection.is_evicted();
+        if self.in_progress && !is_closed_by_us {
             self.fail(HandshakeFailure::Timeout, None);
         }
     }
@@ -78,6 +79,7 @@ impl Acceptor {
             return open_plain(socket, &[first], connection).await;
         }
         guard.in_progress = true;
+        connection.handshake_began();
         let opened = TlsStream::accept(socket, &[first], tls.config())
             .await
             .and_then(|stream| self.open_session(stream, connection));

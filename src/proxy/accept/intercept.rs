@@ -80,6 +80,7 @@ impl Acceptor {
             peer,
             in_progress: true,
         };
+        connection.handshake_began();
         let opened = TlsStream::accept(socket, first, config).await;
         guard.in_progress = false;
         let stream =

@@ -15,6 +15,7 @@ use crate::inbound::connection_count::{ConnectionCount, CountedOwner};
 use crate::inbound::listener::ListenerMode;
 use crate::inbound::proxy_header::{self, ProxyHeaderError};
 use crate::inbound::stream::Socket;
+use crate::limit::owner::Owner;
 
 /// Counts a connection that ends without a valid PROXY header.
 struct HeaderGuard<'a>(Option<&'a Acceptor>);
@@ -129,38 +130,42 @@ impl Acceptor {
         let shared = &self.proxy.shared;
         let owner = shared.connections.owner(peer.map(|peer| peer.ip()));
         connection.set_owner(Arc::clone(&owner));
-        let counted = ConnectionCount::enter_for(Arc::clone(&owner));
-        let per_address = limits.max_connections_per_address;
-        if let Some(peer) = peer
-            && per_address > 0
-            && counted.number() > per_address
-        {
-            return Err(too_many_from(peer, per_address));
-        }
+        let counted = enter(&owner, peer, limits)?;
         let limit = shared.descriptors.max_connections(limits);
-        let check = |counted: &CountedOwner| shared.connections.check_share(counted, limit);
-        if check(&counted).is_ok() {
+        let Err(exceeded) = shared.connections.check_share(&counted, limit) else {
             return Ok(counted);
-        }
+        };
+        // Only those that are served count.
+        drop(counted);
+        let too_many = || {
+            let detail = exceeded.detail(limit, "connections are open", "limits.max_connections");
+            Failure::overloaded(detail)
+        };
+        let arriving = shared.connections.enter_arriving().ok_or_else(too_many)?;
         connection.begin_arrival();
-        let counted = if self.connections.evict_without_request(Some(&owner)) {
+        let has_evicted = Box::pin(self.connections.evict(Some(&owner))).await;
+        connection.end_arrival();
+        arriving.end(has_evicted);
+        let counted = enter(&owner, peer, limits)?;
+        if has_evicted || shared.connections.check_share(&counted, limit).is_ok() {
             Ok(counted)
         } else {
-            // Only those that are served count.
-            drop(counted);
-            let has_evicted = Box::pin(self.evict(Some(&owner))).await;
-            let counted = ConnectionCount::enter_for(owner);
-            match check(&counted) {
-                Err(exceeded) if !has_evicted => Err(Failure::overloaded(exceeded.detail(
-                    limit,
-                    "connections are open",
-                    "limits.max_connections",
-                ))),
-                _ => Ok(counted),
-            }
-        };
-        connection.end_arrival();
-        counted
+            Err(too_many())
+        }
+    }
+}
+
+/// Counts the connection for its client host, within `limits.max_connections_per_address`.
+fn enter(
+    owner: &Arc<Owner>,
+    peer: Option<SocketAddr>,
+    limits: &Limits,
+) -> Result<CountedOwner, Failure> {
+    let counted = ConnectionCount::enter_for(Arc::clone(owner));
+    let limit = limits.max_connections_per_address;
+    match peer {
+        Some(peer) if limit > 0 && counted.number() > limit => Err(too_many_from(peer, limit)),
+        _ => Ok(counted),
     }
 }
 

@@ -76,7 +76,9 @@ pub(super) async fn unless_directed_to_close<T>(
         // A drain lets a handshake finish, because a request follows it. The handshake has its own
         // deadline.
         Poll::Pending => match connection.poll_directive(cx) {
-            Some(Directive::Drain) if connection.is_opening() => Poll::Pending,
+            Some(Directive::Drain) if connection.is_opening() || connection.is_arriving() => {
+                Poll::Pending
+            }
             Some(_) => Poll::Ready(None),
             None => Poll::Pending,
         },
