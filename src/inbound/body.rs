@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::connection::caller_time::{Side, TimedWait};
-use super::connection::{CallerWait, Connection};
+use super::connection::{CallerWait, Connection, Upload};
 use super::replay_buffer::ReplayBuffer;
 use super::stream_body::StreamBody;
 use crate::inbound::transfer_rate::IdleTimer;
@@ -41,7 +41,7 @@ struct StreamedBody {
     idle: IdleTimer,
     progress: Rc<BodyProgress>,
     /// The caller's connection; `None` for a replayed body.
-    connection: Option<Rc<Connection>>,
+    connection: Option<Upload>,
     waiting: Option<(CallerWait, Option<TimedWait>)>,
 }
 
@@ -114,7 +114,7 @@ impl CallerBody {
             drops_trailers: false,
             idle: IdleTimer::new(Duration::ZERO),
             progress: Rc::default(),
-            connection: connection.map(Rc::clone),
+            connection: connection.map(Connection::begin_upload),
             waiting: None,
         })))
     }

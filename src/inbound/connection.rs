@@ -16,6 +16,7 @@ mod tests;
 mod turns;
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -94,7 +95,7 @@ enum ConnectionPhase {
     Idle,
     /// The rest of a request's head.
     Head,
-    /// The end of at least one exchange.
+    /// The end of at least one exchange, or of the upload that outlives it.
     Busy,
     /// The flush of the last response from hyper's buffer; nothing else may be written before.
     Flushing,
@@ -114,6 +115,10 @@ pub struct Connection {
     /// The last of these numbers.
     phase_changes: Rc<Cell<u64>>,
     exchanges: Cell<usize>,
+    /// Request bodies that are read; one may outlive its exchange.
+    uploads: Cell<usize>,
+    /// HTTP/1 only: the last response has ended, and was not flushed.
+    flush_due: Cell<bool>,
     /// It has had an exchange.
     was_used: Cell<bool>,
     /// A request or login on it was admitted.
@@ -176,6 +181,8 @@ impl Connection {
             handshake_reads: Cell::new(0),
             phase_changes,
             exchanges: Cell::new(0),
+            uploads: Cell::new(0),
+            flush_due: Cell::new(false),
             was_used: Cell::new(false),
             admitted: Cell::new(false),
             owner: OnceCell::new(),
@@ -356,6 +363,7 @@ impl Connection {
         if self.http2.get() {
             self.streams.flushed();
         }
+        self.flush_due.set(false);
         if self.phase.get() == ConnectionPhase::Flushing {
             self.enter(ConnectionPhase::Idle);
         }
@@ -409,7 +417,7 @@ impl Connection {
     /// Returns `true` if an orderly close would end an unfinished response cleanly: HTTP/1.0 has no
     /// last chunk.
     pub(super) fn must_reset(&self) -> bool {
-        self.http10.get() && self.is_busy()
+        self.http10.get() && (self.exchanges.get() > 0 || self.flush_due.get())
     }
 
     /// Records a complete request head.
@@ -426,17 +434,31 @@ impl Connection {
 
     /// Records the end of an exchange: its response was written or abandoned.
     pub fn exchange_ended(&self) {
-        let left = self.exchanges.get().saturating_sub(1);
-        self.exchanges.set(left);
-        if left == 0 {
-            // With HTTP/2 nothing bypasses the codec, so flushes do not matter.
-            self.enter(if self.http2.get() {
-                ConnectionPhase::Idle
-            } else {
-                ConnectionPhase::Flushing
-            });
-            self.may_park.set(!self.http2.get());
+        self.exchanges.set(self.exchanges.get().saturating_sub(1));
+        // With HTTP/2 nothing bypasses the codec, so flushes do not matter.
+        self.flush_due.set(!self.http2.get());
+        self.end_busy();
+    }
+
+    /// Records that the body of a request is read until the guard is dropped.
+    pub(super) fn begin_upload(self: &Rc<Self>) -> Upload {
+        self.uploads.set(self.uploads.get() + 1);
+        Upload(Rc::clone(self))
+    }
+
+    fn end_busy(&self) {
+        if self.exchanges.get() > 0
+            || self.uploads.get() > 0
+            || self.phase.get() != ConnectionPhase::Busy
+        {
+            return;
         }
+        self.enter(if self.flush_due.get() {
+            ConnectionPhase::Flushing
+        } else {
+            ConnectionPhase::Idle
+        });
+        self.may_park.set(!self.http2.get());
     }
 
     /// Takes the pending directive, or registers the task to be woken by the next.
@@ -614,6 +636,24 @@ fn waited(since: &Cell<Option<Instant>>, now: Instant) -> Duration {
 
 fn park_after(limits: &Limits) -> Duration {
     PARK_AFTER.min(limits.keep_alive_timeout / 4)
+}
+
+/// The body of a request is read while this exists.
+pub(super) struct Upload(Rc<Connection>);
+
+impl Deref for Upload {
+    type Target = Rc<Connection>;
+
+    fn deref(&self) -> &Rc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.uploads.set(self.0.uploads.get().saturating_sub(1));
+        self.0.end_busy();
+    }
 }
 
 /// An exchange waits for the caller while this exists.

@@ -222,6 +222,12 @@ impl Stream {
         guard.is_some_and(|guard| guard.borrow().is_head_due())
     }
 
+    /// HTTP/1 only: the next byte belongs to a body.
+    fn is_body_due(&self) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| !guard.borrow().is_head_due())
+    }
+
     fn poll_read_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -262,6 +268,11 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.pending.is_empty() {
+            if this.is_body_due() {
+                this.connection.body_arrived();
+            } else {
+                this.connection.bytes_arrived();
+            }
             let permitted =
                 this.permitted(&this.pending[..this.pending.len().min(buf.remaining())])?;
             buf.put_slice(&this.pending[..permitted]);
@@ -270,7 +281,6 @@ impl AsyncRead for Stream {
                 // An idle connection holds no buffer.
                 this.pending = BytesMut::new();
             }
-            this.connection.bytes_arrived();
             return Poll::Ready(Ok(()));
         }
         if !this.connection.may_read() {
@@ -284,7 +294,9 @@ impl AsyncRead for Stream {
         let polled = Pin::new(&mut this.transport).poll_read(cx, buf);
         let received = &buf.filled()[before..];
         if !received.is_empty() {
-            if !this.connection.received(received.len()) {
+            if this.is_body_due() {
+                this.connection.body_arrived();
+            } else if !this.connection.received(received.len()) {
                 // The connection is closed by the directive.
                 buf.set_filled(before);
                 return Poll::Pending;

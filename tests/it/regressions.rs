@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::SendStream;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use crate::adversarial::Http2Upstream;
 use crate::harness::{Gateway, OK, Upstream, Wire, get, get_with, wait_until, within_timeout};
@@ -53,11 +54,11 @@ async fn head_timeout_writes_no_408_into_a_response() {
     .await;
     // No signal marks the moment: the gateway fills the buffers, and then the head timeout must
     // pass.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(100)).await;
     for caller in &mut callers {
         caller.write("G").await;
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(500)).await;
     for (at, mut caller) in callers.into_iter().enumerate() {
         let response = caller.response().await;
         assert!(
@@ -78,7 +79,8 @@ async fn head_timeout_writes_no_408_into_a_response() {
 #[tokio::test]
 async fn upload_with_an_early_response_is_forwarded_whole() {
     const PIECE: usize = 64 * 1024;
-    const PIECES: usize = 32;
+    // More than all unfinished heads may have.
+    const PIECES: usize = 320;
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -110,6 +112,46 @@ async fn upload_with_an_early_response_is_forwarded_whole() {
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
     assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn upload_that_goes_on_after_its_response_is_no_stalled_head() {
+    let upstream = Upstream::manual().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nheader_read_timeout = \"50ms\"")
+        .start()
+        .await;
+    let cases = [
+        ("Content-Length: 10", "hello", "world", "helloworld"),
+        (
+            "Transfer-Encoding: chunked",
+            "5\r\nhello\r\n",
+            "5\r\nworld\r\n0\r\n\r\n",
+            "5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n",
+        ),
+    ];
+    for (framing, first, second, forwarded) in cases {
+        let mut caller = gateway.connect().await;
+        let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n");
+        caller.write(head + first).await;
+        let mut wire = upstream.connection().await;
+        wire.head().await;
+        wire.write(OK).await;
+        assert_eq!(caller.response().await.status(), 200);
+        // In two parts, each after longer than a head may take.
+        let (start, end) = second.split_at(2);
+        for part in [start, end] {
+            sleep(Duration::from_millis(150)).await;
+            caller.write(part).await;
+        }
+        let received = wire.bytes(forwarded.len()).await;
+        assert_eq!(String::from_utf8_lossy(&received), forwarded);
+        sleep(Duration::from_millis(150)).await;
+        caller.write(GET).await;
+        wire.request().await;
+        wire.write(OK).await;
+        assert_eq!(caller.response().await.status(), 200);
+    }
 }
 
 #[tokio::test]

@@ -7,9 +7,14 @@ use super::{Connection, ConnectionPhase, Directive, MAX_HANDSHAKE_READS};
 const MAX_UNDECRYPTED: usize = 24 * 1024;
 
 impl Connection {
-    pub(in crate::inbound) fn bytes_arrived(&self) {
+    /// Records that bytes of a body arrived. It may outlive its exchange.
+    pub(in crate::inbound) fn body_arrived(&self) {
         self.undecrypted.set(0);
         self.end_turn();
+    }
+
+    pub(in crate::inbound) fn bytes_arrived(&self) {
+        self.body_arrived();
         if self.phase.get() == ConnectionPhase::Idle && !self.http2.get() {
             self.enter(ConnectionPhase::Head);
         }

@@ -363,6 +363,40 @@ async fn handshake_that_has_begun_is_evicted_only_after_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn upload_that_outlives_its_response_keeps_its_connection_busy() {
+    let connections = connections();
+    for http2 in [false, true] {
+        let registered = connections.register();
+        let connection = registered.connection();
+        if http2 {
+            connection.set_http2();
+        }
+        connection.opened();
+        connection.exchange_began(Version::HTTP_11);
+        connection.set_admitted();
+        let upload = connection.begin_upload();
+        connection.exchange_ended();
+        connection.flushed();
+        connection.body_arrived();
+        assert!(connection.is_busy() && !connections.evict(None).await);
+        assert_eq!(after(30, connection).await, None);
+        drop(upload);
+        assert!(connection.is_idle());
+    }
+    // The response is flushed after the end of the upload.
+    let registered = connections.register();
+    let connection = registered.connection();
+    connection.opened();
+    connection.exchange_began(Version::HTTP_10);
+    let upload = connection.begin_upload();
+    connection.exchange_ended();
+    drop(upload);
+    assert!(!connection.is_idle() && connection.must_reset());
+    connection.flushed();
+    assert!(connection.is_idle() && !connection.must_reset());
+}
+
+#[tokio::test(start_paused = true)]
 async fn connection_that_waits_for_a_place_is_not_evicted() {
     let connections = connections();
     let arriving = connections.register();
