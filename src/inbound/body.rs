@@ -183,7 +183,7 @@ impl StreamedBody {
                     Poll::Ready(None) => guard.borrow_mut().end_body(),
                     _ => {}
                 }
-                polled.map_err(|_| BodyFault::Broken)
+                polled.map_err(BodyFault::from)
             }
             CallerBodySource::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
             CallerBodySource::Buffered(chunks) => {

@@ -391,6 +391,30 @@ async fn rfc9112_7_1_invalid_chunks_never_complete_a_request() {
 }
 
 #[tokio::test]
+async fn detail_names_the_ambiguity_of_a_chunked_body() {
+    let upstream = Upstream::manual().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for (body, detail) in [
+        (
+            "0\r\nX: 1\n\r\n",
+            "a line of the trailers ends with a bare LF",
+        ),
+        ("1;\0\r\n", "malformed or too large chunk extension"),
+        ("1\nx", "malformed chunk size"),
+    ] {
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let response = gateway.raw(format!("{head}{body}")).await;
+        assert_eq!(response.status(), 400);
+        let expected = format!("request body is ambiguous: {detail}");
+        assert!(
+            response.text().contains(&expected),
+            "{body:?}: {}",
+            response.text()
+        );
+    }
+}
+
+#[tokio::test]
 async fn early_response_to_a_long_upload_reaches_an_ordinary_client() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)

@@ -1,9 +1,12 @@
 //! The state of a request body that outlasts the body, and its failures.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::error::Error as _;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use citrix_wire::framing_guard::ChunkedBodyError;
 use tokio::time::Instant;
 
 use crate::error::{Failure, Reason};
@@ -23,9 +26,24 @@ pub enum BodyFault {
     /// It fell `limits.body_idle_timeout` behind the minimum transfer rate.
     #[error("request body stalled for limits.body_idle_timeout")]
     Stalled,
+    /// Its chunks or trailers have more than one reading.
+    #[error("request body is ambiguous: {0}")]
+    Ambiguous(ChunkedBodyError),
     /// The caller disconnected, reset the stream or sent invalid framing.
     #[error("request body is truncated")]
     Broken,
+}
+
+impl From<hyper::Error> for BodyFault {
+    fn from(error: hyper::Error) -> Self {
+        let source = error
+            .source()
+            .and_then(|source| source.downcast_ref::<io::Error>());
+        let ambiguous = source
+            .and_then(io::Error::get_ref)
+            .and_then(|source| source.downcast_ref::<ChunkedBodyError>());
+        ambiguous.map_or(Self::Broken, |error| Self::Ambiguous(*error))
+    }
 }
 
 impl From<BodyFault> for Failure {
@@ -33,7 +51,7 @@ impl From<BodyFault> for Failure {
         let reason = match fault {
             BodyFault::TooLarge => Reason::BodyTooLarge,
             BodyFault::Stalled | BodyFault::Revoked => Reason::RequestTimeout,
-            BodyFault::Broken => Reason::BadRequest,
+            BodyFault::Ambiguous(_) | BodyFault::Broken => Reason::BadRequest,
         };
         Self::new(reason, fault.to_string())
     }
