@@ -86,10 +86,22 @@ fn run(seed: u64, prints: bool) -> Report {
     }
 }
 
+/// Lets no thread begin another seed once one has failed.
+struct StopOnPanic<'a>(&'a AtomicU64);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(u64::MAX / 2, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Runs seeds, one after another on each processor, and prints what happened.
 fn run_all(seeds: Range<u64>) {
     let (next, runs) = (AtomicU64::new(seeds.start), seeds.end - seeds.start);
     let run_next = || {
+        let _stop = StopOnPanic(&next);
         let seed = next.fetch_add(1, Ordering::Relaxed);
         (seed < seeds.end).then(|| run(seed, false))
     };
