@@ -60,7 +60,8 @@ impl<'a> Authority<'a> {
             _ => return Err(HostError::Invalid),
         };
         let host = strip_root(host);
-        if host.is_empty() {
+        // Dots alone name no host.
+        if host.bytes().all(|byte| byte == b'.') {
             return Err(HostError::Invalid);
         }
         Ok(Self { text, host, port })
@@ -228,7 +229,7 @@ mod tests {
         Result<Option<&'static str>, HostError>,
     );
 
-    const CASES: [Case; 34] = [
+    const CASES: [Case; 35] = [
         (
             Version::HTTP_11,
             "/",
@@ -251,6 +252,7 @@ mod tests {
             Ok(Some("real")),
         ),
         (Version::HTTP_11, "/", &["."], Err(HostError::Invalid)),
+        (Version::HTTP_11, "/", &["..:80"], Err(HostError::Invalid)),
         (Version::HTTP_11, "/", &["[::1]."], Err(HostError::Invalid)),
         (Version::HTTP_11, "/", &[], Err(HostError::Missing)),
         (Version::HTTP_11, "/", &["a", "a"], Err(HostError::Repeated)),
