@@ -154,7 +154,10 @@ impl Arriving {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.0.arriving.fetch_sub(1, Ordering::Relaxed);
+        if self.0.arriving.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // Others may be idle when the next one arrives.
+            self.0.is_crowded.store(false, Ordering::Relaxed);
+        }
     }
 }
 
