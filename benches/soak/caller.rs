@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ use tokio_rustls::TlsConnector;
 
 use crate::Fallible;
 use crate::caller_http2::Http2Connections;
+use crate::closures;
 use crate::configuration::CALLERS;
 use crate::content::{self, Producer, Verifier};
-use crate::gateway::{Gateway, HOST};
+use crate::gateway::Gateway;
 use crate::http1::{Framing, Head, Pace, Reader, Sink, Stream, chunk, reset_on_drop};
-use crate::ledger::{End, Ledger, Outcome};
-use crate::plan::{Behaviour, Credential, Plan, Service, Version};
+use crate::ledger::{ConnectionUse, End, Ledger, Outcome};
+use crate::plan::{Behaviour, Credential, HOST, Plan, Service, Version};
 
 /// Longest time of a request: far above all timeouts of the gateway.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -40,6 +42,7 @@ pub(crate) struct Callers {
     token: Mutex<String>,
     idle: [Mutex<Vec<(Connection, Instant)>>; 2],
     http2: [Http2Connections; 2],
+    next_connection: AtomicU64,
     /// Certificates that the listener has presented.
     certificates: Mutex<BTreeSet<Vec<u8>>>,
 }
@@ -48,7 +51,7 @@ pub(crate) struct Callers {
 struct Connection {
     reader: Reader<ReadHalf<Stream>>,
     writer: WriteHalf<Stream>,
-    is_reused: bool,
+    usage: ConnectionUse,
 }
 
 impl Callers {
@@ -60,6 +63,7 @@ impl Callers {
             token: Mutex::default(),
             idle: Default::default(),
             http2: Default::default(),
+            next_connection: AtomicU64::new(0),
             certificates: Mutex::default(),
         });
         callers.log_in(false).await?;
@@ -68,8 +72,9 @@ impl Callers {
             let mut is_json = true;
             loop {
                 sleep(LOGIN_INTERVAL).await;
+                let begin = Instant::now();
                 if let Err(error) = again.log_in(is_json).await {
-                    again.login_failed(&*error);
+                    again.login_failed(&error, begin).await;
                 }
                 is_json = !is_json;
             }
@@ -77,13 +82,25 @@ impl Callers {
         Ok(callers)
     }
 
-    fn login_failed(&self, error: &(dyn std::error::Error + Send + Sync)) {
-        use crate::windows::Fault;
-        let now = Instant::now();
-        let is_wanted = |fault| fault == Fault::ManyConnections;
-        let effect = Duration::from_secs(6);
-        if !self.ledger.windows.covers(is_wanted, effect, now, now) {
+    /// Notes a failed login: a violation, unless the gateway closed its connection at the limit.
+    async fn login_failed(&self, error: &crate::Error, begin: Instant) {
+        let end = Instant::now();
+        // The counters are read a moment later.
+        sleep(4 * closures::INTERVAL).await;
+        if error.is::<io::Error>() && self.ledger.evidence.closures.covers(begin, end) {
+            self.ledger.closed_without_request();
+        } else {
             self.ledger.violate(format!("a login failed: {error}"));
+        }
+    }
+
+    /// Returns the use of a new connection by its first request.
+    pub(crate) fn first_use(&self) -> ConnectionUse {
+        ConnectionUse {
+            id: self.next_connection.fetch_add(1, Ordering::Relaxed),
+            is_reused: false,
+            since: Instant::now(),
+            has_rejected_upload: false,
         }
     }
 
@@ -112,7 +129,10 @@ impl Callers {
             );
             wire.io.write_all(request.as_bytes()).await?;
             wire.io.flush().await?;
-            let head = wire.head().await?.ok_or("no response")?;
+            let head = wire
+                .head()
+                .await?
+                .ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
             let mut sink = Sink::Text(Vec::new());
             wire.body(head.framing(Framing::Close), &mut sink, Pace::FULL)
                 .await?;
@@ -218,20 +238,25 @@ impl Callers {
             Ok(connection) => connection,
             Err(error) => return Outcome::NotConnected(error.to_string()),
         };
-        let is_reused = connection.is_reused;
+        let usage = connection.usage;
         let (field, value) = self.credentials(plan);
         let head = head(plan, field, &value);
         match exchange(&mut connection, plan, &head).await {
             Ok((outcome, is_reusable)) => {
                 if is_reusable && plan.is_kept {
-                    connection.is_reused = true;
+                    connection.usage = ConnectionUse {
+                        is_reused: true,
+                        since: Instant::now(),
+                        has_rejected_upload: plan.upload > 0 && outcome.is_rejection(),
+                        ..usage
+                    };
                     self.keep(plan.is_tls, connection);
                 }
                 outcome
             }
             Err(error) => Outcome::NoResponse {
                 error: error.to_string(),
-                is_reused,
+                connection: usage,
             },
         }
     }
@@ -250,6 +275,7 @@ impl Callers {
         } else {
             b"http/1.1"
         };
+        let usage = self.first_use();
         let stream = self.connect(plan.is_tls, protocol).await?;
         if matches!(
             plan.behaviour,
@@ -262,7 +288,7 @@ impl Callers {
         Ok(Connection {
             reader: Reader::new(reader),
             writer,
-            is_reused: false,
+            usage,
         })
     }
 

@@ -7,13 +7,12 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::Request;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::caller::{Callers, OLD_TOKEN, ResponseHead};
 use crate::content::{self, Producer};
-use crate::gateway::HOST;
-use crate::ledger::Outcome;
-use crate::plan::{Behaviour, Plan, Service};
+use crate::ledger::{ConnectionUse, Outcome};
+use crate::plan::{Behaviour, HOST, Plan, Service};
 use crate::upstream_http2::send;
 
 /// Requests after which another connection is opened.
@@ -29,6 +28,7 @@ pub(crate) struct Http2Connections(Mutex<Option<Current>>);
 struct Current {
     sender: SendRequest<Bytes>,
     requests: usize,
+    usage: ConnectionUse,
     driver: AbortHandle,
 }
 
@@ -46,12 +46,10 @@ impl Http2Connections {
 
     /// Sends a request and returns what comes of it.
     pub(crate) async fn send(&self, callers: &Callers, plan: &Plan) -> Outcome {
-        let kept = self.kept();
-        let is_reused = kept.is_some();
-        let sender = match kept {
-            Some(sender) => sender,
+        let (sender, connection) = match self.kept() {
+            Some(kept) => kept,
             None => match self.open(callers, plan.is_tls).await {
-                Ok(sender) => sender,
+                Ok(opened) => opened,
                 Err(error) => return Outcome::NotConnected(error.to_string()),
             },
         };
@@ -61,13 +59,13 @@ impl Http2Connections {
                 self.current().take();
                 Outcome::NoResponse {
                     error: error.to_string(),
-                    is_reused,
+                    connection,
                 }
             }
         }
     }
 
-    fn kept(&self) -> Option<SendRequest<Bytes>> {
+    fn kept(&self) -> Option<(SendRequest<Bytes>, ConnectionUse)> {
         let mut current = self.current();
         let kept = current.as_mut()?;
         kept.requests += 1;
@@ -76,10 +74,21 @@ impl Http2Connections {
             current.take();
             return None;
         }
-        Some(kept.sender.clone())
+        let usage = kept.usage;
+        kept.usage = ConnectionUse {
+            is_reused: true,
+            since: Instant::now(),
+            ..usage
+        };
+        Some((kept.sender.clone(), usage))
     }
 
-    async fn open(&self, callers: &Callers, is_tls: bool) -> Result<SendRequest<Bytes>, Ended> {
+    async fn open(
+        &self,
+        callers: &Callers,
+        is_tls: bool,
+    ) -> Result<(SendRequest<Bytes>, ConnectionUse), Ended> {
+        let usage = callers.first_use();
         let stream = callers.connect(is_tls, b"h2").await?;
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(256 * 1024);
@@ -89,9 +98,13 @@ impl Http2Connections {
         *self.current() = Some(Current {
             sender: sender.clone(),
             requests: 0,
+            usage: ConnectionUse {
+                is_reused: true,
+                ..usage
+            },
             driver,
         });
-        Ok(sender)
+        Ok((sender, usage))
     }
 }
 

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::Fallible;
-use crate::gateway::{Folder, HOST};
+use crate::gateway::Folder;
+use crate::plan::HOST;
 
 /// Connections that the gateway permits.
 pub(crate) const MAX_CONNECTIONS: usize = 1000;

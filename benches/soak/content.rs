@@ -6,6 +6,8 @@ use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use bytes::Bytes;
 use serde_json::Value;
 
+/// Beginning of each token; its number follows.
+pub(crate) const TOKEN_PREFIX: &str = "soak-token-";
 /// Id and length precede the filler.
 const PREFIX: usize = 16;
 /// The shortest body that is not empty.
@@ -156,7 +158,7 @@ pub(crate) fn check_batch(id: u64, text: &[u8], items: usize) -> Result<(), Stri
     let value = json["Items"][0]["Headers"][0]["Value"].as_str();
     let token = value.and_then(|value| value.strip_prefix("CwsAuth Bearer="));
     let token = token.ok_or("no token in the first item")?;
-    if !token.starts_with(crate::tokens::PREFIX) || text != batch(id, token, items).as_bytes() {
+    if !token.starts_with(TOKEN_PREFIX) || text != batch(id, token, items).as_bytes() {
         return Err("the batch differs".to_owned());
     }
     Ok(())

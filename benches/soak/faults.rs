@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use testkit::store::StoreServer;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::Fallible;
 use crate::caller::Callers;
@@ -22,6 +22,8 @@ const FILES_READ: Duration = Duration::from_secs(12);
 /// A second revocation within a minute counts as a rejection of a fresh token, after which the
 /// gateway forces no login for a while.
 const REVOCATION_INTERVAL: Duration = Duration::from_secs(25);
+/// Time for which excessive connections stay open: less than any timeout of the gateway's.
+const CONNECTION_TIME: Duration = Duration::from_millis(1500);
 const SHORT: Duration = Duration::from_secs(2);
 
 /// Injects faults in an order that the seed determines.
@@ -171,14 +173,14 @@ impl Injector {
                 self.behave(&[Behaviour::AbortUpload, Behaviour::AbortDownload], 12);
             }
             Fault::CallerClosesHttp2 => self.callers.close_http2(),
-            Fault::ManyConnections => self.crowd(),
+            Fault::ManyConnections => self.exceed_max_connections(),
             Fault::StoreStopped
             | Fault::StorePaused
             | Fault::StoreFlushed
             | Fault::StoreRestarted => time = self.disturb_store(fault),
             _ => self.arm(fault),
         }
-        self.callers.ledger.windows.add(fault, begin, time);
+        self.callers.ledger.evidence.windows.add(fault, begin, time);
         Ok(())
     }
 
@@ -257,15 +259,20 @@ impl Injector {
         }
     }
 
-    /// Opens more connections than the gateway permits, for a while.
-    fn crowd(&self) {
+    /// Opens more connections than the gateway permits, for a while, and counts those that it closes
+    /// before.
+    fn exceed_max_connections(&self) {
         let (plain, tls) = (self.callers.gateway.plain, self.callers.gateway.tls);
         for number in 0..MAX_CONNECTIONS + 100 {
             let address = if number % 4 == 0 { tls } else { plain };
+            let ledger = Arc::clone(&self.callers.ledger);
             tokio::spawn(async move {
-                if let Ok(connection) = TcpStream::connect(address).await {
-                    sleep(Duration::from_millis(1500)).await;
-                    drop(connection);
+                if let Ok(connection) = TcpStream::connect(address).await
+                    && timeout(CONNECTION_TIME, connection.readable())
+                        .await
+                        .is_ok()
+                {
+                    ledger.closed_without_request();
                 }
             });
         }

@@ -21,9 +21,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::Fallible;
 use crate::http1::{Framing, Pace, Reader, Sink};
+use crate::plan::HOST;
+use crate::sample::count;
 
-/// The host that callers name.
-pub(crate) const HOST: &str = "gateway.example";
 /// Longest wait for one response of the admin listener, for the start and for the end.
 const DEADLINE: Duration = Duration::from_secs(60);
 const CONFIGURATION: &str = "gateway.toml";
@@ -174,6 +174,13 @@ impl Gateway {
     /// Returns the content of `/metrics`.
     pub(crate) async fn metrics(&self) -> Fallible<String> {
         Ok(self.admin("/metrics").await?.1)
+    }
+
+    /// Returns the number of connections closed or refused at `limits.max_connections`.
+    pub(crate) async fn closed_at_limit(&self) -> Fallible<u64> {
+        let metrics = self.metrics().await?;
+        let evicted = count(&metrics, r#"evictions_total{limit="max_connections"}"#);
+        Ok(evicted + count(&metrics, "connections_refused_total"))
     }
 
     /// Returns name, version and commit of the program.

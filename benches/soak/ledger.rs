@@ -1,12 +1,14 @@
 //! The accounts of all requests: what was sent, what the upstream saw, what the caller got.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::plan::Plan;
+use crate::closures::Closures;
+use crate::plan::{Plan, Scope};
+use crate::token_history::TokenHistory;
 use crate::verdict::{self, Category};
 use crate::windows::Windows;
 
@@ -44,6 +46,9 @@ pub(crate) enum Upload {
 /// One arrival of a request at the upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Hit {
+    pub(crate) at: Instant,
+    /// The number of its token.
+    pub(crate) token: Option<u64>,
     pub(crate) treatment: Treatment,
     pub(crate) upload: Upload,
 }
@@ -69,14 +74,32 @@ pub(crate) enum Outcome {
     /// The connection ended before a response.
     NoResponse {
         error: String,
-        /// A connection that had carried a request before.
-        is_reused: bool,
+        connection: ConnectionUse,
     },
     NotConnected(String),
     /// The caller left as planned.
     Left,
     /// Nothing within the longest time of a request.
     Hung,
+}
+
+impl Outcome {
+    /// Returns whether the gateway itself responded.
+    pub(crate) fn is_rejection(&self) -> bool {
+        matches!(self, Self::Responded { reason, .. } if reason.is_some())
+    }
+}
+
+/// The connection of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionUse {
+    pub(crate) id: u64,
+    /// It had carried a request before.
+    pub(crate) is_reused: bool,
+    /// The time at which it was opened or its last request ended, over HTTP/2 began.
+    pub(crate) since: Instant,
+    /// The gateway rejected that request, an upload over HTTP/1, by itself.
+    pub(crate) has_rejected_upload: bool,
 }
 
 /// A request and what happened to it.
@@ -91,7 +114,25 @@ pub(crate) struct Account {
 /// All accounts, open ones and totals of closed ones.
 pub(crate) struct Ledger {
     books: Mutex<Books>,
+    pub(crate) evidence: Evidence,
+}
+
+/// What explains failures besides the account of a request.
+pub(crate) struct Evidence {
     pub(crate) windows: Windows,
+    pub(crate) closures: Closures,
+    pub(crate) tokens: Arc<TokenHistory>,
+}
+
+impl Evidence {
+    /// Returns evidence of nothing but what happened to tokens.
+    pub(crate) fn new(tokens: Arc<TokenHistory>) -> Self {
+        Self {
+            windows: Windows::default(),
+            closures: Closures::default(),
+            tokens,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -104,6 +145,10 @@ struct Books {
     violations: Vec<String>,
     violation_count: u64,
     bytes: [u64; 2],
+    /// Connections with requests that the gateway closed at its limit.
+    closed: HashSet<u64>,
+    /// Other connections that it closed at its limit.
+    closed_without_request: u64,
 }
 
 /// Totals of a run.
@@ -119,13 +164,15 @@ pub(crate) struct Totals {
     pub(crate) violation_count: u64,
     /// Content bytes of uploads and of downloads.
     pub(crate) bytes: [u64; 2],
+    /// Connections that must have been closed at `limits.max_connections`.
+    pub(crate) closed: u64,
 }
 
 impl Ledger {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(tokens: Arc<TokenHistory>) -> Self {
         Self {
             books: Mutex::default(),
-            windows: Windows::default(),
+            evidence: Evidence::new(tokens),
         }
     }
 
@@ -170,12 +217,22 @@ impl Ledger {
             return None;
         };
         account.hits.push(Hit {
+            at: Instant::now(),
+            token: None,
             treatment: Treatment::Open,
             upload: Upload::Incomplete,
         });
         let (plan, hit) = (account.plan.clone(), account.hits.len() - 1);
         books.repeated += u64::from(hit > 0);
         Some((plan, hit))
+    }
+
+    /// Notes the token with which a request arrived, and whether the upstream accepts it.
+    pub(crate) fn authorized(&self, plan: &Plan, hit: usize, token: u64, is_valid: bool) {
+        self.change(plan.id, hit, |hit| hit.token = Some(token));
+        if !is_valid {
+            self.evidence.tokens.reject(plan.scope(), token);
+        }
     }
 
     /// Notes what the upstream received.
@@ -185,6 +242,11 @@ impl Ledger {
 
     /// Notes what the upstream does with the request.
     pub(crate) fn treated(&self, id: u64, hit: usize, treatment: Treatment) {
+        if treatment == Treatment::Served
+            && let Some(scope) = self.replayed(id, hit)
+        {
+            self.evidence.tokens.accept(scope);
+        }
         // A connection may end after the whole response, or as a fault wants it.
         let is_final = |hit: &Hit| treatment != Treatment::Gone || hit.treatment == Treatment::Open;
         self.change(id, hit, |hit| {
@@ -192,6 +254,14 @@ impl Ledger {
                 hit.treatment = treatment;
             }
         });
+    }
+
+    /// Returns the scope of a request whose arrival follows a 401.
+    fn replayed(&self, id: u64, hit: usize) -> Option<Scope> {
+        let books = self.books();
+        let account = books.open.get(&id)?;
+        let before = account.hits.get(hit.checked_sub(1)?)?;
+        (before.treatment == Treatment::Failed(401)).then(|| account.plan.scope())
     }
 
     fn change(&self, id: u64, hit: usize, change: impl FnOnce(&mut Hit)) {
@@ -214,6 +284,11 @@ impl Ledger {
         self.books().violate(what);
     }
 
+    /// Counts a connection without a request of the traffic that the gateway closed at its limit.
+    pub(crate) fn closed_without_request(&self) {
+        self.books().closed_without_request += 1;
+    }
+
     /// Closes the accounts whose callers were done some time ago, or all.
     pub(crate) fn settle(&self, all: bool) {
         let now = Instant::now();
@@ -225,12 +300,20 @@ impl Ledger {
         let due = books.open.extract_if(|_, account| is_due(account));
         let due: Vec<Account> = due.map(|(_, account)| account).collect();
         for account in due {
-            let category = verdict::of(&account, &self.windows);
+            let category = verdict::of(&account, &self.evidence);
             if category.is_violation() {
                 books.violate(format!(
                     "request {}: {category:?}; {account:?}",
                     account.plan.id
                 ));
+            }
+            if category.is_closed_at_limit() {
+                match account.ended {
+                    Some((_, Outcome::NoResponse { connection, .. })) => {
+                        books.closed.insert(connection.id);
+                    }
+                    _ => books.closed_without_request += 1,
+                }
             }
             *books.totals.entry(category).or_default() += 1;
         }
@@ -247,6 +330,7 @@ impl Ledger {
             violations: books.violations.clone(),
             violation_count: books.violation_count,
             bytes: books.bytes,
+            closed: books.closed.len() as u64 + books.closed_without_request,
         }
     }
 }

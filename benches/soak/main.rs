@@ -10,6 +10,7 @@
 
 mod caller;
 mod caller_http2;
+mod closures;
 mod configuration;
 mod content;
 mod faults;
@@ -22,13 +23,14 @@ mod plan;
 mod plot;
 mod report;
 mod sample;
+mod series;
+mod token_history;
 mod tokens;
 mod upstream;
 mod upstream_http2;
 mod verdict;
 mod windows;
 
-use std::error::Error;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,13 +54,14 @@ use tokens::Tokens;
 use upstream::Upstream;
 use windows::Fault;
 
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Fallible<T> = Result<T, Error>;
 
 /// Longer than the longest request.
 const LAST_REQUESTS: Duration = Duration::from_secs(75);
-/// Time without a turn on the processor, for a task that wants one every half second, that explains
-/// timeouts: the machine is too busy.
-const STANDSTILL: Duration = Duration::from_secs(2);
+/// Time without the processor, for a task that wants it every half second, that explains timeouts: the
+/// machine is too busy.
+const STARVATION: Duration = Duration::from_secs(2);
 
 fn main() -> Fallible<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -92,8 +95,8 @@ struct Soak {
 
 impl Soak {
     async fn start(options: &Options) -> Fallible<Self> {
-        let ledger = Arc::new(Ledger::new());
         let tokens = Tokens::start(&Secrets::secret(0)).await?;
+        let ledger = Arc::new(Ledger::new(Arc::clone(&tokens.history)));
         let upstream = Upstream::new(Arc::clone(&ledger), Arc::clone(&tokens));
         let store = StoreServer::start().ok_or("redis-server is not installed")?;
         let authority = TestCa::new("upstream");
@@ -171,7 +174,8 @@ async fn run(options: &Options) -> Fallible<ExitCode> {
     let end = start + options.time;
     println!("{program}");
     let traffic = soak.send(options, end);
-    let standstill = tokio::spawn(note_standstills(Arc::clone(&ledger)));
+    let closures = tokio::spawn(follow_closures(Arc::clone(&gateway), Arc::clone(&ledger)));
+    let starvation = tokio::spawn(note_starvation(Arc::clone(&ledger)));
     let faults = tokio::spawn(soak.injector(options.seed).run(end));
     let mut failed = Vec::new();
     let samples = watch(&gateway, &ledger, start, options, &mut failed).await?;
@@ -184,19 +188,24 @@ async fn run(options: &Options) -> Fallible<ExitCode> {
         ledger.settle(false);
     }
     let unaccounted = ledger.totals().open;
+    closures.abort();
+    read_closures(&gateway, &ledger).await;
     ledger.settle(true);
-    standstill.abort();
+    starvation.abort();
     sleep(Duration::from_secs(2)).await;
     let last = Sample::take(&gateway, &ledger.totals(), start).await?;
+    let series = series::count(&gateway.metrics().await?).incomplete;
     let status = gateway.stop().await?;
     let mut report = Report {
         seed: options.seed,
         seconds: options.time.as_secs_f64(),
         program,
         totals: ledger.totals(),
-        faults: ledger.windows.counts(),
+        closures: ledger.evidence.closures.total(),
+        faults: ledger.evidence.windows.counts(),
         samples,
         last,
+        series,
         logins: soak.upstream.tokens.counts(),
         certificates: soak.callers.certificates_seen(),
         log: gateway.log.get(),
@@ -217,15 +226,34 @@ async fn run(options: &Options) -> Fallible<ExitCode> {
     })
 }
 
-/// Notes when this process, and so probably the whole machine, stood still.
-async fn note_standstills(ledger: Arc<Ledger>) {
+/// Notes when this process, and so probably the whole machine, had no processor time.
+async fn note_starvation(ledger: Arc<Ledger>) {
     loop {
         let begin = Instant::now();
         sleep(Duration::from_millis(500)).await;
-        if begin.elapsed() > STANDSTILL {
-            let fault = Fault::Standstill;
-            ledger.windows.add(fault, begin, begin.elapsed());
+        if begin.elapsed() > STARVATION {
+            let fault = Fault::Starvation;
+            ledger.evidence.windows.add(fault, begin, begin.elapsed());
         }
+    }
+}
+
+/// Reads again and again how many connections the gateway closed at its limit.
+async fn follow_closures(gateway: Arc<Gateway>, ledger: Arc<Ledger>) {
+    let mut ticks = interval(closures::INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        read_closures(&gateway, &ledger).await;
+    }
+}
+
+/// Reads it once. A gateway that does not respond fails the soak anyway.
+async fn read_closures(gateway: &Gateway, ledger: &Ledger) {
+    let began = Instant::now();
+    if let Ok(total) = gateway.closed_at_limit().await {
+        let closures = &ledger.evidence.closures;
+        closures.note(total, began, Instant::now());
     }
 }
 
@@ -249,9 +277,9 @@ async fn watch(
         }
         let (totals, begin) = (ledger.totals(), Instant::now());
         let taken = Sample::take(gateway, &totals, start).await;
-        if begin.elapsed() > STANDSTILL {
-            let fault = Fault::Standstill;
-            ledger.windows.add(fault, begin, begin.elapsed());
+        if begin.elapsed() > STARVATION {
+            let fault = Fault::Starvation;
+            ledger.evidence.windows.add(fault, begin, begin.elapsed());
         }
         let Ok(sample) = taken else { continue };
         if samples.len() % 6 == 0 {
@@ -272,6 +300,11 @@ fn check(report: &mut Report, options: &Options) {
     };
     let violations = report.totals.violation_count;
     expect(violations == 0, format!("{violations} violations"));
+    let (closed, counted) = (report.totals.closed, report.closures);
+    expect(
+        closed <= counted,
+        format!("{closed} connections closed at the limit, {counted} by the gateway's metrics"),
+    );
     expect(
         last.in_flight == 0.0 && last.queued == 0.0,
         format!(

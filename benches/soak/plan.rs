@@ -7,8 +7,11 @@ use fastrand::Rng;
 use crate::content::SHORTEST;
 use crate::http1::Framing;
 
+/// The host that callers name.
+pub(crate) const HOST: &str = "gateway.example";
+
 /// The part of the gateway and of the upstream that a request goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Service {
     /// The API gateway, over HTTP/1.1 without TLS.
     Api,
@@ -29,7 +32,7 @@ pub(crate) enum Service {
 }
 
 /// The credentials of the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Credential {
     ApiKey,
     Basic,
@@ -66,6 +69,9 @@ pub(crate) enum Behaviour {
     DripDownload,
 }
 
+/// A caller and a service: what the suppression of forced logins applies to.
+pub(crate) type Scope = (Credential, Service);
+
 /// A request to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -85,6 +91,8 @@ pub(crate) struct Plan {
     pub(crate) behaviour: Behaviour,
 }
 
+/// Default of `limits.replay_buffer_bytes`.
+const REPLAY_BUFFER: usize = 64 * KIB;
 const MIB: usize = 1024 * 1024;
 const KIB: usize = 1024;
 
@@ -176,6 +184,21 @@ impl Plan {
         self
     }
 
+    /// Returns the caller, whichever scheme it uses, and the service.
+    pub(crate) fn scope(&self) -> Scope {
+        let caller = match self.credential {
+            Credential::CwsAuth => Credential::Bearer,
+            other => other,
+        };
+        (caller, self.service)
+    }
+
+    /// Returns whether the gateway can send the request again: a batch, or one whose body its buffer
+    /// holds.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.service == Service::Batch || self.upload <= REPLAY_BUFFER
+    }
+
     /// Returns the target, which tells the upstream what to respond.
     pub(crate) fn target(&self) -> String {
         let (id, segment) = (self.id, self.id % 8);
@@ -205,7 +228,7 @@ impl Plan {
     pub(crate) fn link_base(&self) -> String {
         let scheme = if self.is_tls { "https" } else { "http" };
         let prefix = link_prefix(self.service);
-        format!("{scheme}://{}{prefix}", crate::gateway::HOST)
+        format!("{scheme}://{}{prefix}", HOST)
     }
 
     /// Returns whether an upstream may get the request again after its connection broke.

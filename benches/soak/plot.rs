@@ -10,7 +10,7 @@ const TOP: f64 = 40.0;
 const BOTTOM: f64 = 40.0;
 /// Most points of a line: a pixel and a half each.
 const MAX_POINTS: usize = 520;
-const COLOURS: [&str; 4] = ["#1f6feb", "#d1242f", "#1a7f37", "#8250df"];
+const COLOURS: [&str; 5] = ["#1f6feb", "#d1242f", "#1a7f37", "#8250df", "#bf8700"];
 
 /// A line of a plot.
 pub(crate) struct Line {
@@ -57,7 +57,8 @@ pub(crate) fn plot(title: &str, lines: &[Line]) -> String {
     }
     for (number, line) in lines.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
-        let (left, name) = (LEFT + 190.0 * number as f64, line.name);
+        let left = LEFT + (WIDTH - LEFT) / COLOURS.len() as f64 * number as f64;
+        let name = line.name;
         let _ = writeln!(
             svg,
             "<path d=\"M{left} 29h14\" stroke=\"{colour}\" stroke-width=\"3\"/>\

@@ -19,10 +19,14 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     pub(crate) program: Value,
     pub(crate) totals: Totals,
+    /// Connections closed or refused at `limits.max_connections`, by the gateway's metrics.
+    pub(crate) closures: u64,
     pub(crate) faults: BTreeMap<Fault, u64>,
     pub(crate) samples: Vec<Sample>,
     /// After all requests had ended.
     pub(crate) last: Sample,
+    /// Metrics with fewer series than their labels permit, at the end: both numbers.
+    pub(crate) series: BTreeMap<String, [usize; 2]>,
     pub(crate) logins: [u64; 3],
     pub(crate) certificates: usize,
     pub(crate) log: (u64, u64, BTreeMap<String, u64>),
@@ -51,7 +55,7 @@ impl Report {
         let injected = self
             .faults
             .iter()
-            .filter(|(fault, _)| **fault != Fault::Standstill);
+            .filter(|(fault, _)| **fault != Fault::Starvation);
         injected.map(|(_, count)| count).sum()
     }
 
@@ -84,11 +88,15 @@ impl Report {
                 "upload_bytes": self.totals.bytes[0],
                 "download_bytes": self.totals.bytes[1],
             },
+            "closed_at_max_connections": {
+                "seen": self.totals.closed, "counted_by_the_gateway": self.closures,
+            },
             "violations": self.totals.violations,
             "faults": faults,
             "injected": self.injected(),
             "second_and_last_quarter": changes,
             "at_the_end": self.last,
+            "series_and_bound": self.series,
             "token_service": {
                 "logins": self.logins[0], "failed": self.logins[1], "tokens": self.logins[2],
             },
@@ -163,7 +171,11 @@ impl Report {
                 "series.svg",
                 plot(
                     "Series in /metrics",
-                    &[line("series", |sample| sample.series)],
+                    &[
+                        line("series", |sample| sample.series),
+                        line("permitted by the labels", |sample| sample.series_bound),
+                        line("values of labels", |sample| sample.label_values),
+                    ],
                 ),
             ),
             (
@@ -185,7 +197,7 @@ impl Report {
 type Quantity = fn(&Sample) -> f64;
 
 /// The quantities that must not grow.
-pub(crate) fn quantities() -> [(&'static str, Quantity); 7] {
+pub(crate) fn quantities() -> [(&'static str, Quantity); 8] {
     [
         ("resident_kib", |sample| sample.resident),
         ("anonymous_kib", |sample| sample.anonymous),
@@ -193,6 +205,7 @@ pub(crate) fn quantities() -> [(&'static str, Quantity); 7] {
         ("threads", |sample| sample.threads),
         ("tasks", |sample| sample.tasks),
         ("series", |sample| sample.series),
+        ("label_values", |sample| sample.label_values),
         ("in_flight", |sample| sample.in_flight),
     ]
 }

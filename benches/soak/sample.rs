@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::Fallible;
 use crate::gateway::Gateway;
 use crate::ledger::Totals;
+use crate::series;
 use crate::verdict::Category;
 
 /// The state of the gateway and of the accounts at one time.
@@ -19,8 +20,10 @@ pub(crate) struct Sample {
     pub(crate) descriptors: f64,
     pub(crate) threads: f64,
     pub(crate) tasks: f64,
-    /// Lines of `/metrics`.
+    /// Series of `/metrics`, the number that their labels permit, and values of labels.
     pub(crate) series: f64,
+    pub(crate) series_bound: f64,
+    pub(crate) label_values: f64,
     pub(crate) in_flight: f64,
     pub(crate) queued: f64,
     pub(crate) connections: f64,
@@ -35,6 +38,7 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) async fn take(gateway: &Gateway, totals: &Totals, start: Instant) -> Fallible<Self> {
         let metrics = gateway.metrics().await?;
+        let series = series::count(&metrics);
         let memory = gateway.process_file("smaps_rollup")?;
         let status = gateway.process_file("status")?;
         let documented = totals.categories.iter().filter_map(|(category, count)| {
@@ -47,10 +51,9 @@ impl Sample {
             descriptors: gateway.descriptors()? as f64,
             threads: line(&status, "Threads:"),
             tasks: sum(&metrics, "proxy_tasks"),
-            series: metrics
-                .lines()
-                .filter(|line| !line.starts_with('#'))
-                .count() as f64,
+            series: series.count as f64,
+            series_bound: series.bound as f64,
+            label_values: series.label_values as f64,
             in_flight: sum(&metrics, "in_flight_requests"),
             queued: sum(&metrics, "queue_depth"),
             connections: sum(&metrics, "proxy_connections"),
@@ -69,6 +72,14 @@ fn line(text: &str, name: &str) -> f64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
+/// Returns the value of the counter whose name and labels end like this.
+pub(crate) fn count(metrics: &str, end: &str) -> u64 {
+    let values = metrics.lines().filter_map(|line| line.rsplit_once(' '));
+    let mut named = values.filter(|(series, _)| !series.starts_with('#') && series.ends_with(end));
+    let count = named.next().and_then(|(_, count)| count.parse().ok());
+    count.unwrap_or(0)
+}
+
 /// Adds up the series of the metric whose name ends like this.
 fn sum(metrics: &str, end: &str) -> f64 {
     let values = metrics.lines().filter_map(|line| {
@@ -77,7 +88,8 @@ fn sum(metrics: &str, end: &str) -> f64 {
         let value: f64 = value.parse().ok()?;
         (!line.starts_with('#') && name.ends_with(end)).then_some(value)
     });
-    values.sum()
+    // The sum of no number is -0.
+    values.sum::<f64>() + 0.0
 }
 
 /// Growth of a quantity: the medians of the second and of the last quarter of a run.

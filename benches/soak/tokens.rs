@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::Fallible;
+use crate::content::TOKEN_PREFIX;
 use crate::http1::{Framing, Pace, Reader, Sink};
+use crate::token_history::TokenHistory;
 
-/// Beginning of each token; its number follows.
-pub(crate) const PREFIX: &str = "soak-token-";
 /// Lifetime that responses state: short, so that there are planned refreshes as well.
 const LIFETIME: u64 = 120;
 /// Longer than the gateway's `token.request_timeout`.
@@ -35,6 +35,7 @@ pub(crate) struct Tokens {
     mode: AtomicU8,
     issued: AtomicU64,
     revoked: AtomicU64,
+    pub(crate) history: Arc<TokenHistory>,
     logins: AtomicU64,
     failed: AtomicU64,
     secrets: Mutex<Vec<String>>,
@@ -49,6 +50,7 @@ impl Tokens {
             mode: AtomicU8::new(0),
             issued: AtomicU64::new(0),
             revoked: AtomicU64::new(0),
+            history: Arc::default(),
             logins: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             secrets: Mutex::new(vec![secret.to_owned()]),
@@ -73,8 +75,9 @@ impl Tokens {
 
     /// Makes all tokens invalid that were issued so far.
     pub(crate) fn revoke(&self) {
-        self.revoked
-            .store(self.issued.load(Ordering::SeqCst), Ordering::SeqCst);
+        let newest = self.issued.load(Ordering::SeqCst);
+        self.revoked.store(newest, Ordering::SeqCst);
+        self.history.revoke(newest);
     }
 
     /// Replaces the secrets that are accepted.
@@ -87,14 +90,14 @@ impl Tokens {
         [&self.logins, &self.failed, &self.issued].map(|count| count.load(Ordering::SeqCst))
     }
 
-    /// Returns whether a value of `Authorization` has a valid token; `None` if it has none of this
-    /// service.
-    pub(crate) fn check(&self, authorization: &str) -> Option<bool> {
+    /// Returns the number of the token in a value of `Authorization`, and whether it is valid; `None`
+    /// if it has none of this service.
+    pub(crate) fn check(&self, authorization: &str) -> Option<(u64, bool)> {
         let value = authorization.strip_prefix("CwsAuth Bearer=");
         let value = value.or_else(|| authorization.strip_prefix("Bearer "))?;
-        let number: u64 = value.strip_prefix(PREFIX)?.parse().ok()?;
+        let number: u64 = value.strip_prefix(TOKEN_PREFIX)?.parse().ok()?;
         let issued = self.issued.load(Ordering::SeqCst);
-        (number <= issued).then(|| number > self.revoked.load(Ordering::SeqCst))
+        (number <= issued).then(|| (number, number > self.revoked.load(Ordering::SeqCst)))
     }
 
     async fn serve(&self, socket: TcpStream) -> io::Result<()> {
@@ -103,13 +106,15 @@ impl Tokens {
             let mut form = Sink::Text(Vec::new());
             wire.body(head.framing(Framing::Length(0)), &mut form, Pace::FULL)
                 .await?;
+            let begin = Instant::now();
             self.logins.fetch_add(1, Ordering::SeqCst);
             let form = match form {
                 Sink::Text(form) => String::from_utf8_lossy(&form).into_owned(),
                 Sink::Bytes(_) => String::new(),
             };
-            let (status, body) = self.respond(&form).await;
-            if !status.starts_with("200") {
+            let (status, granted, body) = self.respond(&form).await;
+            self.history.login(begin, granted);
+            if granted.is_none() {
                 self.failed.fetch_add(1, Ordering::SeqCst);
             }
             let response = format!(
@@ -121,23 +126,30 @@ impl Tokens {
         Ok(())
     }
 
-    async fn respond(&self, form: &str) -> (&'static str, String) {
+    async fn respond(&self, form: &str) -> (&'static str, Option<u64>, String) {
         match self.mode.load(Ordering::SeqCst) {
-            1 => return ("500 Internal Server Error", "{}".to_owned()),
-            2 => sleep(STALL).await,
-            3 => return ("429 Too Many Requests\r\nRetry-After: 1", "{}".to_owned()),
+            1 => return failure("500 Internal Server Error", "{}"),
+            2 => {
+                sleep(STALL).await;
+                // The gateway has left.
+                return failure("503 Service Unavailable", "{}");
+            }
+            3 => return failure("429 Too Many Requests\r\nRetry-After: 1", "{}"),
             _ => {}
         }
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = |secret: &String| form.contains(&format!("client_secret={secret}"));
         if !secrets.iter().any(is_known) {
-            let body = r#"{"error":"invalid_client"}"#.to_owned();
-            return ("400 Bad Request", body);
+            return failure("400 Bad Request", r#"{"error":"invalid_client"}"#);
         }
         let number = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
         let body = format!(
-            r#"{{"token_type":"bearer","access_token":"{PREFIX}{number}","expires_in":"{LIFETIME}"}}"#
+            r#"{{"token_type":"bearer","access_token":"{TOKEN_PREFIX}{number}","expires_in":"{LIFETIME}"}}"#
         );
-        ("200 OK", body)
+        ("200 OK", Some(number), body)
     }
+}
+
+fn failure(status: &'static str, body: &str) -> (&'static str, Option<u64>, String) {
+    (status, None, body.to_owned())
 }

@@ -164,7 +164,8 @@ impl Upstream {
             self.ledger
                 .violate(format!("another method: {} {plan:?}", head.start));
         }
-        if self.is_revoked(&plan, head.field("authorization"), head.field("x-api-key")) {
+        let fields = ["authorization", "x-api-key"].map(|name| head.field(name));
+        if self.is_revoked(&plan, hit, fields) {
             action = Some(Action::Status(401, false));
         }
         let mut exchange = Exchange {
@@ -188,18 +189,22 @@ impl Upstream {
     pub(crate) fn is_revoked(
         &self,
         plan: &Plan,
-        authorization: Option<&str>,
-        key: Option<&str>,
+        hit: usize,
+        [authorization, key]: [Option<&str>; 2],
     ) -> bool {
-        let valid = authorization.and_then(|value| self.tokens.check(value));
-        if valid.is_none() || key.is_some() {
+        let token = authorization.and_then(|value| self.tokens.check(value));
+        if token.is_none() || key.is_some() {
             let what = format!(
                 "request {} arrived with {authorization:?}, {key:?}",
                 plan.id
             );
             self.ledger.violate(what);
         }
-        valid == Some(false)
+        let Some((token, is_valid)) = token else {
+            return false;
+        };
+        self.ledger.authorized(plan, hit, token, is_valid);
+        !is_valid
     }
 }
 

@@ -99,7 +99,8 @@ async fn exchange(
         let value = request.headers().get(name);
         value.and_then(|value| value.to_str().ok())
     };
-    if upstream.is_revoked(&plan, field("authorization"), field("x-api-key")) {
+    let fields = ["authorization", "x-api-key"].map(field);
+    if upstream.is_revoked(&plan, hit, fields) {
         action = Some(Action::Status(401, false));
     }
     let note = |treatment| upstream.ledger.treated(plan.id, hit, treatment);

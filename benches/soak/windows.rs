@@ -45,7 +45,7 @@ pub(crate) enum Fault {
     StoreFlushed,
     StoreRestarted,
     /// Not injected: the machine gave the soak no time.
-    Standstill,
+    Starvation,
 }
 
 impl Fault {

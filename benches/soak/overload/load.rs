@@ -15,8 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::Fallible;
-use crate::gateway::{Gateway, HOST};
+use crate::gateway::Gateway;
 use crate::http1::{Framing, Pace, Reader, Sink, Stream};
+use crate::plan::HOST;
 
 /// Requests without a response beyond which no more are sent: those of callers that give up.
 const MAX_OUTSTANDING: usize = 3000;
