@@ -325,7 +325,7 @@ async fn store_that_is_slower_than_the_timeout_is_away_and_a_faster_one_is_not()
     let mut member = Member::behind(&proxy, 1);
     member.state(State::Joined).await;
     // Both directions are late.
-    proxy.set(Network::Slow(Duration::from_millis(100)));
+    proxy.set(Network::Slow(Duration::from_millis(25)));
     let permit = member.acquire().await;
     for _ in 0..3 {
         member.beat().await;
