@@ -21,18 +21,17 @@ use crate::closures;
 use crate::configuration::CALLERS;
 use crate::content::{self, Producer, Verifier};
 use crate::gateway::Gateway;
-use crate::http1::{Framing, Head, Pace, Reader, Sink, Stream, chunk, reset_on_drop};
+use crate::http1::{Framing, Head, ReadLimits, Reader, Sink, Stream, chunk, reset_on_drop};
 use crate::ledger::{ConnectionUse, End, Ledger, Outcome};
 use crate::plan::{Behaviour, Credential, HOST, Plan, Service, Version};
 
-/// Longest time of a request: far above all timeouts of the gateway.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Timeout of a request: far above all timeouts of the gateway.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections that are kept of each kind, and for how long.
 const MAX_IDLE: usize = 40;
 const MAX_IDLE_TIME: Duration = Duration::from_secs(15);
 /// Interval of logins at the gateway.
 const LOGIN_INTERVAL: Duration = Duration::from_secs(20);
-const PIECE: usize = 16 * 1024;
 
 /// All callers.
 pub(crate) struct Callers {
@@ -134,7 +133,7 @@ impl Callers {
                 .await?
                 .ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
             let mut sink = Sink::Text(Vec::new());
-            wire.body(head.framing(Framing::Close), &mut sink, Pace::FULL)
+            wire.body(head.framing(Framing::Close), &mut sink, ReadLimits::NONE)
                 .await?;
             let Sink::Text(text) = sink else {
                 return Err("no text".into());
@@ -143,7 +142,7 @@ impl Callers {
             let token = json[field].as_str().map(str::to_owned);
             token.ok_or_else(|| format!("{}: {json}", head.start).into())
         };
-        let token: Fallible<String> = timeout(LONGEST, login).await?;
+        let token: Fallible<String> = timeout(REQUEST_TIMEOUT, login).await?;
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token?;
         Ok(())
     }
@@ -224,7 +223,9 @@ impl Callers {
                 self.send_http1(&plan).await
             }
         };
-        let outcome = timeout(LONGEST, sent).await.unwrap_or(Outcome::Hung);
+        let outcome = timeout(REQUEST_TIMEOUT, sent)
+            .await
+            .unwrap_or(Outcome::Hung);
         self.ledger.end(id, outcome);
     }
 
@@ -377,12 +378,7 @@ async fn upload(writer: &mut (impl AsyncWrite + Unpin), plan: &Plan, head: &str)
     let (pause, _) = plan.pauses();
     let mut producer = Producer::new(plan.id, plan.upload);
     let mut written = 0;
-    let most = if pause.is_zero() {
-        PIECE
-    } else {
-        plan.upload / 8
-    };
-    while let Some(piece) = producer.next(most) {
+    while let Some(piece) = producer.next(plan.upload_piece()) {
         written += piece.len();
         if written > plan.upload / 2 {
             match plan.behaviour {
@@ -431,12 +427,14 @@ async fn receive(
         framing = Framing::Length(0);
     }
     let (_, pause) = plan.pauses();
-    let most = if plan.behaviour == Behaviour::AbortDownload {
+    let max_bytes = if plan.behaviour == Behaviour::AbortDownload {
         64 * 1024
     } else {
         usize::MAX
     };
-    let read = reader.body(framing, &mut sink, Pace { pause, most }).await;
+    let read = reader
+        .body(framing, &mut sink, ReadLimits { pause, max_bytes })
+        .await;
     if plan.behaviour == Behaviour::AbortDownload && response.status == 200 {
         return Ok((Outcome::Left, false));
     }

@@ -9,6 +9,7 @@ use http::Request;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::Fallible;
 use crate::caller::{Callers, OLD_TOKEN, ResponseHead};
 use crate::content::{self, Producer};
 use crate::ledger::{ConnectionUse, Outcome};
@@ -17,9 +18,6 @@ use crate::upstream_http2::send;
 
 /// Requests after which another connection is opened.
 const MAX_REQUESTS: usize = 400;
-const PIECE: usize = 16 * 1024;
-
-type Ended = Box<dyn std::error::Error + Send + Sync>;
 
 /// The connection that requests share, replaced when it ends or has carried many requests.
 #[derive(Default)]
@@ -87,7 +85,7 @@ impl Http2Connections {
         &self,
         callers: &Callers,
         is_tls: bool,
-    ) -> Result<(SendRequest<Bytes>, ConnectionUse), Ended> {
+    ) -> Fallible<(SendRequest<Bytes>, ConnectionUse)> {
         let usage = callers.first_use();
         let stream = callers.connect(is_tls, b"h2").await?;
         let mut builder = h2::client::Builder::new();
@@ -108,11 +106,7 @@ impl Http2Connections {
     }
 }
 
-async fn exchange(
-    callers: &Callers,
-    sender: SendRequest<Bytes>,
-    plan: &Plan,
-) -> Result<Outcome, Ended> {
+async fn exchange(callers: &Callers, sender: SendRequest<Bytes>, plan: &Plan) -> Fallible<Outcome> {
     let (field, value) = callers.credentials(plan);
     let uri = format!(
         "http{}://{HOST}{}",
@@ -155,11 +149,7 @@ async fn exchange(
     }
 }
 
-async fn upload(
-    mut stream: SendStream<Bytes>,
-    plan: &Plan,
-    batch: Option<Bytes>,
-) -> Result<(), Ended> {
+async fn upload(mut stream: SendStream<Bytes>, plan: &Plan, batch: Option<Bytes>) -> Fallible<()> {
     if let Some(batch) = batch {
         send(&mut stream, batch).await?;
         return Ok(stream.send_data(Bytes::new(), true)?);
@@ -167,12 +157,7 @@ async fn upload(
     let (pause, _) = plan.pauses();
     let mut producer = Producer::new(plan.id, plan.upload);
     let mut written = 0;
-    let most = if pause.is_zero() {
-        PIECE
-    } else {
-        plan.upload / 8
-    };
-    while let Some(piece) = producer.next(most) {
+    while let Some(piece) = producer.next(plan.upload_piece()) {
         written += piece.len();
         if written > plan.upload / 2 {
             match plan.behaviour {
@@ -190,7 +175,7 @@ async fn upload(
     Ok(stream.send_data(Bytes::new(), true)?)
 }
 
-async fn receive(response: ResponseFuture, plan: &Plan) -> Result<Outcome, Ended> {
+async fn receive(response: ResponseFuture, plan: &Plan) -> Fallible<Outcome> {
     let response = response.await?;
     let field = |name| {
         let value = response.headers().get(name);

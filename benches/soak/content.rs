@@ -39,8 +39,8 @@ impl Producer {
         }
     }
 
-    /// Returns the next piece, of `most` bytes if there are as many; `None` at the end.
-    pub(crate) fn next(&mut self, most: usize) -> Option<Bytes> {
+    /// Returns the next piece, of `max` bytes if there are as many; `None` at the end.
+    pub(crate) fn next(&mut self, max: usize) -> Option<Bytes> {
         let filled = self.length.saturating_sub(SHA256_OUTPUT_LEN);
         let piece = match self.sent {
             sent if sent >= self.length => return None,
@@ -55,7 +55,7 @@ impl Producer {
             }
             sent => {
                 let offset = usize::try_from(self.id * 7919 % BLOCK as u64).unwrap_or(0);
-                let length = (filled - sent).min(most.max(1)).min(BLOCK);
+                let length = (filled - sent).min(max.max(1)).min(BLOCK);
                 FILLER.slice(offset..offset + length)
             }
         };

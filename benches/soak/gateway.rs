@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::Fallible;
-use crate::http1::{Framing, Pace, Reader, Sink};
+use crate::http1::{Framing, ReadLimits, Reader, Sink};
 use crate::plan::HOST;
 use crate::sample::count;
 
@@ -196,7 +196,7 @@ impl Gateway {
             wire.io.write_all(head.as_bytes()).await?;
             let head = wire.head().await?.ok_or("no response")?;
             let mut body = Sink::Text(Vec::new());
-            wire.body(head.framing(Framing::Close), &mut body, Pace::FULL)
+            wire.body(head.framing(Framing::Close), &mut body, ReadLimits::NONE)
                 .await?;
             let Sink::Text(body) = body else {
                 return Err("no text".into());

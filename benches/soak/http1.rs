@@ -112,19 +112,19 @@ impl Sink {
     }
 }
 
-/// The rate at which a body is read, and its part that is.
+/// The rate at which a body is read, and the length that is.
 #[derive(Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct ReadLimits {
     /// Pause after each 64 KiB.
     pub(crate) pause: Duration,
     /// Bytes after which the rest is left.
-    pub(crate) most: usize,
+    pub(crate) max_bytes: usize,
 }
 
-impl Pace {
-    pub(crate) const FULL: Self = Self {
+impl ReadLimits {
+    pub(crate) const NONE: Self = Self {
         pause: Duration::ZERO,
-        most: usize::MAX,
+        max_bytes: usize::MAX,
     };
 }
 
@@ -177,11 +177,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         &mut self,
         framing: Framing,
         sink: &mut Sink,
-        pace: Pace,
+        limits: ReadLimits,
     ) -> io::Result<()> {
         match framing {
-            Framing::Length(length) => self.bytes(length, sink, pace).await,
-            Framing::Close => match self.bytes(usize::MAX, sink, pace).await {
+            Framing::Length(length) => self.bytes(length, sink, limits).await,
+            Framing::Close => match self.bytes(usize::MAX, sink, limits).await {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && is_clean(&error) => {
                     Ok(())
                 }
@@ -195,7 +195,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     while !self.line().await?.is_empty() {}
                     return Ok(());
                 }
-                self.bytes(size, sink, pace).await?;
+                self.bytes(size, sink, limits).await?;
                 if !self.line().await?.is_empty() {
                     return Err(io::Error::other("a chunk that does not end"));
                 }
@@ -203,7 +203,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    async fn bytes(&mut self, length: usize, sink: &mut Sink, pace: Pace) -> io::Result<()> {
+    async fn bytes(
+        &mut self,
+        length: usize,
+        sink: &mut Sink,
+        limits: ReadLimits,
+    ) -> io::Result<()> {
         let mut left = length;
         let mut since_pause = 0;
         while left > 0 {
@@ -214,13 +219,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             sink.add(&self.buffer[..taken])?;
             self.buffer.advance(taken);
             left -= taken;
-            if sink.length() >= pace.most {
+            if sink.length() >= limits.max_bytes {
                 return Err(io::Error::other("the rest is left"));
             }
             since_pause += taken;
-            if since_pause >= 64 * 1024 && !pace.pause.is_zero() {
+            if since_pause >= 64 * 1024 && !limits.pause.is_zero() {
                 since_pause = 0;
-                tokio::time::sleep(pace.pause).await;
+                tokio::time::sleep(limits.pause).await;
             }
         }
         Ok(())

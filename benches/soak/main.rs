@@ -17,6 +17,7 @@ mod faults;
 mod gateway;
 mod http1;
 mod ledger;
+mod listener;
 mod options;
 mod overload;
 mod plan;

@@ -199,7 +199,7 @@ impl Plan {
         self.service == Service::Batch || self.upload <= REPLAY_BUFFER
     }
 
-    /// Returns the target, which tells the upstream what to respond.
+    /// Returns the target, which determines the response of the upstream.
     pub(crate) fn target(&self) -> String {
         let (id, segment) = (self.id, self.id % 8);
         let framing = match self.download_framing {
@@ -242,6 +242,15 @@ impl Plan {
 
     pub(crate) fn has_page(&self) -> bool {
         matches!(self.service, Service::Links | Service::OData)
+    }
+
+    /// Returns the length of the pieces of an upload.
+    pub(crate) fn upload_piece(&self) -> usize {
+        if self.behaviour == Behaviour::DripUpload {
+            self.upload / 8
+        } else {
+            16 * KIB
+        }
     }
 
     /// Returns the pause between pieces of an upload, and between those of a download.

@@ -143,54 +143,47 @@ impl Report {
                 })
                 .collect(),
         };
-        [
+        let plots = [
             (
                 "memory.svg",
-                plot(
-                    "Memory of the gateway, MiB",
-                    &[
-                        line("resident", |sample| sample.resident / 1024.0),
-                        line("anonymous", |sample| sample.anonymous / 1024.0),
-                    ],
-                ),
+                "Memory of the gateway, MiB",
+                vec![
+                    line("resident", |sample| sample.resident / 1024.0),
+                    line("anonymous", |sample| sample.anonymous / 1024.0),
+                ],
             ),
             (
                 "descriptors.svg",
-                plot(
-                    "Descriptors, connections, tasks and threads",
-                    &[
-                        line("descriptors", |sample| sample.descriptors),
-                        line("callers' connections", |sample| sample.connections),
-                        line("upstream connections", |sample| sample.upstream_connections),
-                        line("tasks", |sample| sample.tasks),
-                        line("threads", |sample| sample.threads),
-                    ],
-                ),
+                "Descriptors, connections, tasks and threads",
+                vec![
+                    line("descriptors", |sample| sample.descriptors),
+                    line("callers' connections", |sample| sample.connections),
+                    line("upstream connections", |sample| sample.upstream_connections),
+                    line("tasks", |sample| sample.tasks),
+                    line("threads", |sample| sample.threads),
+                ],
             ),
             (
                 "series.svg",
-                plot(
-                    "Series in /metrics",
-                    &[
-                        line("series", |sample| sample.series),
-                        line("permitted by the labels", |sample| sample.series_bound),
-                        line("values of labels", |sample| sample.label_values),
-                    ],
-                ),
+                "Series in /metrics",
+                vec![
+                    line("series", |sample| sample.series),
+                    line("bound by the labels", |sample| sample.series_bound),
+                    line("values of labels", |sample| sample.label_values),
+                ],
             ),
             (
                 "traffic.svg",
-                plot(
-                    "Requests",
-                    &[
-                        rate("sent per second", |sample| sample.sent),
-                        rate("documented failures per s", |sample| sample.documented),
-                        line("in flight", |sample| sample.in_flight),
-                        line("queued", |sample| sample.queued),
-                    ],
-                ),
+                "Requests",
+                vec![
+                    rate("sent per second", |sample| sample.sent),
+                    rate("documented per second", |sample| sample.documented),
+                    line("in flight", |sample| sample.in_flight),
+                    line("queued", |sample| sample.queued),
+                ],
             ),
-        ]
+        ];
+        plots.map(|(name, title, lines)| (name, plot(title, &lines)))
     }
 }
 

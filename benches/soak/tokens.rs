@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Fallible;
 use crate::content::TOKEN_PREFIX;
-use crate::http1::{Framing, Pace, Reader, Sink};
+use crate::http1::{Framing, ReadLimits, Reader, Sink};
 use crate::token_history::TokenHistory;
 
 /// Lifetime that responses state: short, so that there are planned refreshes as well.
@@ -104,8 +104,12 @@ impl Tokens {
         let mut wire = Reader::new(socket);
         while let Some(head) = wire.head().await? {
             let mut form = Sink::Text(Vec::new());
-            wire.body(head.framing(Framing::Length(0)), &mut form, Pace::FULL)
-                .await?;
+            wire.body(
+                head.framing(Framing::Length(0)),
+                &mut form,
+                ReadLimits::NONE,
+            )
+            .await?;
             let begin = Instant::now();
             self.logins.fetch_add(1, Ordering::SeqCst);
             let form = match form {

@@ -9,15 +9,15 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Fallible;
 use crate::content::{self, Producer, Verifier};
-use crate::http1::{Framing, Head, Pace, Reader, Sink, Stream, chunk, reset_on_drop};
+use crate::http1::{Framing, Head, ReadLimits, Reader, Sink, Stream, chunk, reset_on_drop};
 use crate::ledger::{Ledger, Treatment, Upload};
+use crate::listener;
 use crate::plan::{Plan, Service, link_prefix};
 use crate::tokens::Tokens;
 
@@ -99,18 +99,8 @@ impl Upstream {
 
     /// Starts the listener without TLS.
     pub(crate) async fn listen(self: &Arc<Self>) -> Fallible<SocketAddr> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
         let upstream = Arc::clone(self);
-        tokio::spawn(async move {
-            loop {
-                if let Ok((socket, _)) = listener.accept().await {
-                    socket.set_nodelay(true).ok();
-                    tokio::spawn(Arc::clone(&upstream).serve(Box::new(socket)));
-                }
-            }
-        });
-        Ok(address)
+        listener::listen(move |socket| Arc::clone(&upstream).serve(Box::new(socket))).await
     }
 
     /// Starts the listener with TLS.
@@ -118,23 +108,9 @@ impl Upstream {
         self: &Arc<Self>,
         acceptor: TlsAcceptor,
     ) -> Fallible<SocketAddr> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
         let upstream = Arc::clone(self);
-        tokio::spawn(async move {
-            loop {
-                let Ok((socket, _)) = listener.accept().await else {
-                    continue;
-                };
-                let (acceptor, upstream) = (acceptor.clone(), Arc::clone(&upstream));
-                tokio::spawn(async move {
-                    if let Some(stream) = accept_tls(&acceptor, socket).await {
-                        upstream.serve(Box::new(stream)).await;
-                    }
-                });
-            }
-        });
-        Ok(address)
+        let serve = move |stream| Arc::clone(&upstream).serve(Box::new(stream));
+        listener::listen_tls(acceptor, serve).await
     }
 
     async fn serve(self: Arc<Self>, stream: Stream) {
@@ -215,15 +191,6 @@ impl Action {
     }
 }
 
-pub(crate) async fn accept_tls(
-    acceptor: &TlsAcceptor,
-    socket: TcpStream,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    socket.set_nodelay(true).ok();
-    let accepted = tokio::time::timeout(STALL, acceptor.accept(socket)).await;
-    accepted.ok()?.ok()
-}
-
 /// Returns the id in a target.
 pub(crate) fn id_of(target: &str) -> Option<u64> {
     let query = target.split_once("id=")?.1;
@@ -284,7 +251,7 @@ impl Exchange<'_> {
     async fn receive(&mut self, head: &Head) -> io::Result<()> {
         let mut sink = upload_sink(self.plan);
         let framing = head.framing(Framing::Length(0));
-        let received = self.wire.body(framing, &mut sink, Pace::FULL).await;
+        let received = self.wire.body(framing, &mut sink, ReadLimits::NONE).await;
         if received.is_err() {
             self.note(Treatment::Gone);
             return received;

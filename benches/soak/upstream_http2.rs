@@ -8,44 +8,29 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Fallible;
 use crate::content::Producer;
-use crate::ledger::Treatment;
+use crate::ledger::{Treatment, Upload};
+use crate::listener;
 use crate::plan::Plan;
-use crate::upstream::{
-    Action, PIECE, STALL, Upstream, accept_tls, check_upload, id_of, upload_sink,
-};
-
-/// Why a stream is over before its response.
-type Ended = Box<dyn std::error::Error + Send + Sync>;
+use crate::upstream::{Action, PIECE, STALL, Upstream, check_upload, id_of, upload_sink};
 
 /// Starts the listener.
 pub(crate) async fn listen(
     upstream: &Arc<Upstream>,
     acceptor: TlsAcceptor,
 ) -> Fallible<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
     let upstream = Arc::clone(upstream);
-    tokio::spawn(async move {
-        loop {
-            let Ok((socket, _)) = listener.accept().await else {
-                continue;
-            };
-            let (acceptor, upstream) = (acceptor.clone(), Arc::clone(&upstream));
-            tokio::spawn(async move {
-                if let Some(stream) = accept_tls(&acceptor, socket).await {
-                    // A connection that breaks ends its streams.
-                    serve(upstream, stream).await.ok();
-                }
-            });
-        }
-    });
-    Ok(address)
+    let serve = move |stream| {
+        let upstream = Arc::clone(&upstream);
+        // A connection that breaks ends its streams.
+        async move { drop(serve(upstream, stream).await) }
+    };
+    listener::listen_tls(acceptor, serve).await
 }
 
 async fn serve(
@@ -123,7 +108,7 @@ async fn exchange(
     }
 }
 
-async fn receive(plan: &Plan, mut body: RecvStream) -> Result<crate::ledger::Upload, Ended> {
+async fn receive(plan: &Plan, mut body: RecvStream) -> Fallible<Upload> {
     let mut sink = upload_sink(plan);
     while let Some(data) = body.data().await {
         let data = data?;
@@ -138,7 +123,7 @@ async fn respond(
     response: &mut SendResponse<Bytes>,
     action: Option<Action>,
     note: impl Fn(Treatment),
-) -> Result<(), Ended> {
+) -> Fallible<()> {
     let mut is_half = false;
     match action {
         Some(Action::ResetAfter | Action::CloseAfter) => {
@@ -199,7 +184,7 @@ async fn respond(
 }
 
 /// Writes the body or less than all of it.
-async fn write(plan: &Plan, stream: &mut SendStream<Bytes>, is_half: bool) -> Result<(), Ended> {
+async fn write(plan: &Plan, stream: &mut SendStream<Bytes>, is_half: bool) -> Fallible<()> {
     if plan.method == "HEAD" {
         return Ok(());
     }
@@ -219,7 +204,7 @@ async fn write(plan: &Plan, stream: &mut SendStream<Bytes>, is_half: bool) -> Re
 }
 
 /// Sends data as far as flow control permits.
-pub(crate) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), Ended> {
+pub(crate) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Fallible<()> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let capacity = std::future::poll_fn(|context| stream.poll_capacity(context)).await;

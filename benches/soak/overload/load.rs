@@ -16,13 +16,13 @@ use tokio_rustls::TlsConnector;
 
 use crate::Fallible;
 use crate::gateway::Gateway;
-use crate::http1::{Framing, Pace, Reader, Sink, Stream};
+use crate::http1::{Framing, ReadLimits, Reader, Sink, Stream};
 use crate::plan::HOST;
 
-/// Requests without a response beyond which no more are sent: those of callers that give up.
+/// Requests without a response beyond which no more are sent: those of callers that time out.
 const MAX_OUTSTANDING: usize = 3000;
-/// Longest wait for a response.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 const HTTP2_CONNECTIONS: usize = 16;
 const TICK: Duration = Duration::from_millis(5);
 
@@ -207,7 +207,7 @@ impl Load {
             }
         };
         let counts = &self.counts;
-        match timeout(PATIENCE, exchange).await {
+        match timeout(RESPONSE_TIMEOUT, exchange).await {
             Ok(Ok(200)) => {
                 let time = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
                 let mut times = counts.times.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,7 +253,7 @@ impl Load {
             return Err("closed".into());
         };
         let mut body = Sink::Text(Vec::new());
-        wire.body(head.framing(Framing::Close), &mut body, Pace::FULL)
+        wire.body(head.framing(Framing::Close), &mut body, ReadLimits::NONE)
             .await?;
         if is_kept && head.field("connection").is_none() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
