@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::Fallible;
 use crate::http1::{Framing, ReadLimits, Reader, Sink};
 use crate::plan::HOST;
-use crate::sample::count;
+use crate::series::counter;
 
 /// Longest wait for one response of the admin listener, for the start and for the end.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -179,8 +179,8 @@ impl Gateway {
     /// Returns the number of connections closed or refused at `limits.max_connections`.
     pub(crate) async fn closed_at_limit(&self) -> Fallible<u64> {
         let metrics = self.metrics().await?;
-        let evicted = count(&metrics, r#"evictions_total{limit="max_connections"}"#);
-        Ok(evicted + count(&metrics, "connections_refused_total"))
+        let evicted = counter(&metrics, r#"evictions_total{limit="max_connections"}"#);
+        Ok(evicted + counter(&metrics, "connections_refused_total"))
     }
 
     /// Returns name, version and commit of the program.

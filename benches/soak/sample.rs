@@ -72,14 +72,6 @@ fn line(text: &str, name: &str) -> f64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
-/// Returns the value of the counter whose name and labels end like this.
-pub(crate) fn count(metrics: &str, end: &str) -> u64 {
-    let values = metrics.lines().filter_map(|line| line.rsplit_once(' '));
-    let mut named = values.filter(|(series, _)| !series.starts_with('#') && series.ends_with(end));
-    let count = named.next().and_then(|(_, count)| count.parse().ok());
-    count.unwrap_or(0)
-}
-
 /// Adds up the series of the metric whose name ends like this.
 fn sum(metrics: &str, end: &str) -> f64 {
     let values = metrics.lines().filter_map(|line| {

@@ -58,3 +58,11 @@ pub(crate) fn count(metrics: &str) -> Series {
         incomplete: incomplete.collect(),
     }
 }
+
+/// Returns the value of the counter whose name and labels end like this.
+pub(crate) fn counter(metrics: &str, end: &str) -> u64 {
+    let values = metrics.lines().filter_map(|line| line.rsplit_once(' '));
+    let mut named = values.filter(|(series, _)| !series.starts_with('#') && series.ends_with(end));
+    let count = named.next().and_then(|(_, count)| count.parse().ok());
+    count.unwrap_or(0)
+}

@@ -13,6 +13,8 @@ mod http1;
 mod ledger;
 #[path = "../../benches/soak/plan.rs"]
 mod plan;
+#[path = "../../benches/soak/series.rs"]
+mod series;
 #[path = "../../benches/soak/token_history.rs"]
 mod token_history;
 #[path = "../../benches/soak/verdict.rs"]
@@ -165,6 +167,40 @@ async fn connection_of_a_request_that_was_sent_is_lost_whatever_the_gateway_coun
     });
     let category = verdict::of(&account, &soak.evidence);
     assert!(is_lost(&category, "that was sent"), "{category:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_closed_after_a_rejected_upload_is_documented() {
+    let soak = Soak::start().await;
+    let sent = Instant::now();
+    let connection = ConnectionUse {
+        id: 1,
+        is_reused: true,
+        since: sent,
+        has_rejected_upload: true,
+    };
+    let account = account(get(), sent, lost(connection));
+    let category = verdict::of(&account, &soak.evidence);
+    assert!(is_documented(&category, "rejected upload"), "{category:?}");
+}
+
+#[test]
+fn counter_is_not_read_from_comments() {
+    let metrics = "# HELP a_refused_total Refused 7\n# TYPE a_refused_total counter\n\
+                   a_refused_total 3\na_total{limit=\"x\"} 4\n";
+    assert_eq!(series::counter(metrics, "refused_total"), 3);
+    assert_eq!(series::counter(metrics, r#"total{limit="x"}"#), 4);
+    assert_eq!(series::counter(metrics, "unknown_total"), 0);
+}
+
+#[test]
+fn series_are_bounded_by_the_values_of_their_labels() {
+    let metrics = "# HELP a_total A\na_total{code=\"200\",route=\"/\"} 1\n\
+                   a_total{code=\"503\",route=\"/b\"} 1\nb_total{code=\"200\"} 1\nc 1\n";
+    let series = series::count(metrics);
+    let incomplete: Vec<_> = series.incomplete.into_iter().collect();
+    assert_eq!((series.count, series.bound, series.label_values), (4, 6, 5));
+    assert_eq!(incomplete, [("a_total".to_owned(), [2, 4])]);
 }
 
 #[tokio::test(start_paused = true)]
