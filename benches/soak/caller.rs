@@ -248,7 +248,7 @@ impl Callers {
                     connection.usage = ConnectionUse {
                         is_reused: true,
                         since: Instant::now(),
-                        has_rejected_upload: plan.upload > 0 && outcome.is_rejection(),
+                        has_rejected_upload: plan.has_upload() && outcome.is_rejection(),
                         ..usage
                     };
                     self.keep(plan.is_tls, connection);
