@@ -8,6 +8,7 @@ mod http1_upstream;
 mod http2_upstream;
 mod store;
 mod tls;
+mod unsent;
 
 use std::fmt::Debug;
 use std::sync::Mutex;
@@ -132,6 +133,15 @@ impl Ended {
             status: 200,
             reason: None,
             attempts: 2,
+        }
+    }
+
+    /// Returns the result of a request that got a response at once.
+    const fn served() -> Self {
+        Self {
+            status: 200,
+            reason: None,
+            attempts: 1,
         }
     }
 

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -55,8 +57,17 @@ impl Http2Upstream {
 
     /// Sends these settings first on each connection.
     pub async fn with_settings(settings: &'static [(u16, u32)]) -> Self {
+        Self::manual(settings, false).await
+    }
+
+    /// Resets each connection that the test drops, instead of closing it.
+    pub async fn resetting() -> Self {
+        Self::manual(&[], true).await
+    }
+
+    async fn manual(settings: &'static [(u16, u32)], resets: bool) -> Self {
         let (sender, wires) = mpsc::unbounded_channel();
-        let mut upstream = Self::listening(settings, move |wire| {
+        let mut upstream = Self::listening(settings, resets, move |wire| {
             sender.send(wire).ok();
         })
         .await;
@@ -69,11 +80,12 @@ impl Http2Upstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::listening(&[], move |wire| drop(tokio::spawn(serve(wire)))).await
+        Self::listening(&[], false, move |wire| drop(tokio::spawn(serve(wire)))).await
     }
 
     async fn listening(
         settings: &'static [(u16, u32)],
+        resets: bool,
         serve: impl Fn(Http2Wire) + Send + Sync + 'static,
     ) -> Self {
         let ca = TestCa::new("upstream CA");
@@ -91,6 +103,8 @@ impl Http2Upstream {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 socket.set_nodelay(true).unwrap();
+                let linger = resets.then_some(Duration::ZERO);
+                SockRef::from(&socket).set_linger(linger).unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
                 let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
                 tokio::spawn(async move {

@@ -55,8 +55,10 @@ const fn fault(name: &'static str, bytes: fn() -> Vec<u8>, end: SocketEnd, kind:
 }
 
 const PARTIAL: &str = "HTTP/1.1 200 OK\r\nContent-Len";
+/// The same of HTTP/1.0. Before its head, an upstream of that version differs in nothing.
+const PARTIAL_1_0: &str = "HTTP/1.0 200 OK\r\nContent-Len";
 
-const FAULTS: [Fault; 21] = {
+const FAULTS: [Fault; 24] = {
     use Kind::{Broken, TimedOut, TooLarge};
     use SocketEnd::{Drip, Fin, HalfClose, Rst, Stall};
     [
@@ -65,6 +67,9 @@ const FAULTS: [Fault; 21] = {
         fault("reset", Vec::new, Rst, Broken),
         fault("close within the head", || PARTIAL.into(), Fin, Broken),
         fault("reset within the head", || PARTIAL.into(), Rst, Broken),
+        fault("close in 1.0", || PARTIAL_1_0.into(), Fin, Broken),
+        fault("reset in 1.0", || PARTIAL_1_0.into(), Rst, Broken),
+        fault("stall in 1.0", || PARTIAL_1_0.into(), Stall, TimedOut),
         fault("stall", Vec::new, Stall, TimedOut),
         fault("stall within the head", || PARTIAL.into(), Stall, TimedOut),
         fault(
@@ -167,7 +172,7 @@ impl FaultyUpstream {
 }
 
 /// Reads the next request; returns `false` at the end of the connection.
-async fn read_request(socket: &mut TcpStream) -> bool {
+pub(super) async fn read_request(socket: &mut TcpStream) -> bool {
     let mut request = Vec::new();
     loop {
         let end = request.windows(4).position(|bytes| bytes == b"\r\n\r\n");
@@ -217,5 +222,5 @@ async fn rfc9110_9_2_2_request_of_a_failed_http1_exchange_is_sent_again_only_if_
     );
     let wrong = [others.1, slow.1].concat();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(others.0 + slow.0, 414);
+    assert_eq!(others.0 + slow.0, 464);
 }
