@@ -8,6 +8,7 @@ mod http1_upstream;
 mod http2_upstream;
 mod store;
 mod tls;
+mod unread_upload;
 mod unsent;
 
 use std::fmt::Debug;
