@@ -449,11 +449,38 @@ async fn rfc9113_8_2_2_connection_fields_are_stripped_for_http2_callers() {
 }
 
 #[tokio::test]
-async fn rfc9112_7_1_2_only_permitted_upstream_trailers_are_forwarded() {
-    let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
-        2\r\n{}\r\n0\r\nX-Sum: 1\r\n\r\n";
-    let (response, _gateway) = response_to(&get("/"), response).await;
-    assert_eq!((response.text().as_str(), response.complete), ("{}", true));
+async fn rfc9112_7_1_2_trailers_are_forwarded_to_http2_callers_only() {
+    // Permitted or not.
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, x-echo\r\n\r\n\
+         2\r\n{{}}\r\n0\r\nX-Sum: 1\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nLocation: /x\r\n\r\n"
+    );
+    let upstream = Upstream::responding(response).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for path in ["/", "/monitorodata/Machines"] {
+        for fields in ["", "TE: trailers\r\n", "TE: trailers\r\nConnection: TE\r\n"] {
+            let response = gateway.raw(get_with(path, fields)).await;
+            assert_eq!((response.text().as_str(), response.complete), ("{}", true));
+            let framed = String::from_utf8(response.framed.clone()).unwrap();
+            assert_eq!(framed, "2\r\n{}\r\n0\r\n\r\n", "{path} {fields}");
+            assert!(!response.has("x-sum") && !response.has("location"));
+        }
+        let mut http2 = gateway.http2().await;
+        let request = Request::get(gateway.url(path)).body(()).unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        let (head, mut body) = within_timeout(response).await.unwrap().into_parts();
+        assert!(!head.headers.contains_key("x-sum"));
+        while let Some(data) = within_timeout(body.data()).await {
+            assert_eq!(data.unwrap(), "{}");
+        }
+        let trailers = within_timeout(body.trailers()).await.unwrap().unwrap();
+        assert!(
+            trailers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value))
+                .eq([("x-sum", &http::HeaderValue::from_static("1"))])
+        );
+    }
 }
 
 #[tokio::test]
