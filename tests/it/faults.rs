@@ -3,7 +3,7 @@
 //! `tests/it/endings.rs`.
 
 mod caller;
-mod egress;
+pub mod egress;
 mod http1_upstream;
 mod http2_upstream;
 mod store;

@@ -2,6 +2,7 @@
 //! §4.6).
 
 mod attacks;
+mod faults;
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ struct Fault {
 }
 
 const PARTIAL: &str = "HTTP/1.1 200 Connection established\r\nProxy-Ag";
-const OPEN: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
+pub const OPEN: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
 
 fn fault(name: &'static str, bytes: &str, end: SocketEnd, detail: &'static str) -> Fault {
     Fault {
@@ -33,7 +33,7 @@ fn fault(name: &'static str, bytes: &str, end: SocketEnd, detail: &'static str) 
 
 /// Returns faults without a valid response to CONNECT.
 fn faults_without_a_response() -> Vec<Fault> {
-    use SocketEnd::{Drip, Fin, Rst, Stall};
+    use SocketEnd::{Drip, Fin, HalfClose, Rst, Stall};
     const INVALID: &str = "invalid response to CONNECT";
     const NO_TUNNEL: &str = "no tunnel within";
     let at_once = |fault: Fault| Fault {
@@ -47,8 +47,10 @@ fn faults_without_a_response() -> Vec<Fault> {
         at_once(fault("close at once", "", Fin, INVALID)),
         at_once(fault("reset at once", "", Rst, INVALID)),
         fault("close", "", Fin, INVALID),
+        fault("half-close", "", HalfClose, INVALID),
         fault("reset", "", Rst, INVALID),
         fault("close within the head", PARTIAL, Fin, INVALID),
+        fault("half-close in the head", PARTIAL, HalfClose, INVALID),
         fault("reset within the head", PARTIAL, Rst, INVALID),
         fault("stall", "", Stall, NO_TUNNEL),
         fault("stall within the head", PARTIAL, Stall, NO_TUNNEL),
@@ -63,7 +65,7 @@ fn faults_without_a_response() -> Vec<Fault> {
 
 /// Returns faults with a response to CONNECT: it rejects the request, or the tunnel fails.
 fn faults_with_a_response() -> Vec<Fault> {
-    use SocketEnd::{Fin, Rst, Stall};
+    use SocketEnd::{Fin, HalfClose, Rst, Stall};
     const TLS: &str = "TLS handshake failed: the connection ended";
     let status = |line: &'static str, rest: &str, end, detail| {
         fault(line, &format!("HTTP/1.1 {line}\r\n{rest}"), end, detail)
@@ -101,12 +103,14 @@ fn faults_with_a_response() -> Vec<Fault> {
             "unexpected data",
         ),
         fault("close of the tunnel", OPEN, Fin, TLS),
+        fault("half-close of the tunnel", OPEN, HalfClose, TLS),
         fault("reset of the tunnel", OPEN, Rst, TLS),
         fault("stall of the tunnel", OPEN, Stall, "timed out after"),
     ]
 }
 
-async fn serve(mut socket: TcpStream, reads: bool, bytes: &[u8], end: SocketEnd) {
+/// Reads a CONNECT request if the fault begins after it, and plays the fault.
+pub async fn serve(mut socket: TcpStream, reads: bool, bytes: &[u8], end: SocketEnd) {
     let mut request = Vec::new();
     while reads && !request.ends_with(b"\r\n\r\n") {
         if !matches!(socket.read_buf(&mut request).await, Ok(1..)) {
@@ -174,7 +178,7 @@ async fn deviation(fault: Fault) -> Option<String> {
 #[tokio::test]
 async fn any_fault_of_the_egress_proxy_returns_502_and_sends_nothing() {
     let faults = [faults_without_a_response(), faults_with_a_response()].concat();
-    assert_eq!(faults.len(), 23);
+    assert_eq!(faults.len(), 26);
     let wrong = futures_util::future::join_all(faults.into_iter().map(deviation)).await;
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -117,6 +117,7 @@ async fn bytes_before_the_response_to_connect_close_the_connection() {
         .await;
     assert_eq!(wire.head().await.status(), 200);
     wire.closed().await;
+    assert_eq!(intercepting.count("handshake_failed").await, 1);
     assert_eq!(intercepting.upstream.connections(), 0);
 }
 
