@@ -5,6 +5,7 @@
 use std::iter::zip;
 
 use futures_util::future::join_all;
+use testkit::http2::Http2Upstream;
 
 use crate::harness::{Gateway, OK, Upstream, get, wait_until};
 
@@ -155,4 +156,23 @@ async fn every_connection_failure_is_reported_and_retried() {
             }
         },
     );
+}
+
+#[tokio::test]
+async fn login_that_the_service_does_not_read_times_out() {
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let service = Http2Upstream::with_settings(&[(INITIAL_WINDOW_SIZE, 0)]).await;
+    let gateway = Gateway::with_api_url(&service.url())
+        .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &service.url())
+        .set("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", &service.ca_file())
+        .with("[token]\nrequest_timeout = \"1s\"")
+        .start()
+        .await;
+    let mut wire = service.connection().await;
+    wire.head().await;
+    wait_until("the login has timed out", || async {
+        let metrics = gateway.metrics().await;
+        metrics.contains(r#"token_refreshes_total{customer="acme",outcome="timeout"} 1"#)
+    })
+    .await;
 }

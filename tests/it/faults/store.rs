@@ -3,14 +3,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use citrix_auth_proxy::system::clock::Clock;
 use futures_util::future::join_all;
 use serde_json::Value;
+use tempfile::NamedTempFile;
 use testkit::socket_end::SocketEnd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Gateway, OK, Upstream, get, wait_until};
+use crate::harness::pki::TestCa;
+use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
+
+const KEY: &str = "c4nary-fleet-key-of-32-bytes-or-more";
 
 /// The action of the store after its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +103,7 @@ async fn deviation(
         .with(&format!(
             "[fleet]\nurl = '{url}'\nlease = '2s'\ntimeout = '300ms'"
         ))
-        .set(
-            "CITRIX_AUTH_PROXY_FLEET__KEY",
-            "c4nary-fleet-key-of-32-bytes-or-more",
-        )
+        .set("CITRIX_AUTH_PROXY_FLEET__KEY", KEY)
         .start()
         .await;
     wait_until(name, || async { connections.load(Ordering::Relaxed) >= 2 }).await;
@@ -123,4 +127,37 @@ async fn no_fault_of_a_store_fails_a_request() {
     let gateways = FAULTS.map(|(name, bytes, end)| deviation(&upstream, name, bytes, end));
     let wrong: Vec<_> = join_all(gateways).await.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn store_with_an_expired_certificate_fails_no_request() {
+    const DAY: Duration = Duration::from_hours(24);
+    let (ca, now) = (TestCa::new("store"), Clock::SYSTEM.now());
+    let expired = ca.issue_valid("store", &["localhost"], now - 9 * DAY, now - DAY);
+    let acceptor = TlsAcceptor::from(Arc::new(expired.server_config()));
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), ca.pem()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&format!(
+            "[fleet]\nurl = 'rediss://localhost:{port}'\nlease = '2s'\ntimeout = '300ms'\n\
+             tls = {{ ca_file = {:?} }}",
+            file.path()
+        ))
+        .set("CITRIX_AUTH_PROXY_FLEET__KEY", KEY)
+        .start()
+        .await;
+    // The second attempt follows the first failure.
+    for _ in 0..2 {
+        let (socket, _) = within_timeout(listener.accept()).await.unwrap();
+        let error = within_timeout(acceptor.accept(socket)).await.err().unwrap();
+        assert!(error.to_string().contains("CertificateExpired"), "{error}");
+    }
+    for path in ["/systemlog/records", "/monitorodata/Machines"] {
+        assert_eq!(gateway.raw(get(path)).await.status(), 200, "{path}");
+    }
+    let metrics = gateway.metrics().await;
+    assert!(metrics.contains("citrix_auth_proxy_fleet_joined 0\n"));
 }
