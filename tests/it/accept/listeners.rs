@@ -128,6 +128,24 @@ async fn tls_with_alpn_h2_serves_http2() {
 }
 
 #[tokio::test]
+async fn rfc9113_3_3_preface_over_tls_without_alpn_begins_no_http2() {
+    let upstream = Upstream::responding(OK).await;
+    let (gateway, ca) = tls_gateway(&upstream).await;
+    for alpn in [&[][..], &["http/1.1"]] {
+        let (mut caller, selected) = gateway.connect_tls(&ca, alpn).await;
+        assert_eq!(selected.as_deref(), alpn.first().copied());
+        let settings = b"\0\0\0\x04\0\0\0\0\0";
+        let get = b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost";
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        caller.write([&preface[..], settings, get].concat()).await;
+        let response = String::from_utf8(caller.rest().await).unwrap();
+        assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+        assert_eq!(response.matches("HTTP/").count(), 1, "{response}");
+    }
+    upstream.assert_no_more_requests().await;
+}
+
+#[tokio::test]
 async fn stalled_handshake_times_out() {
     let upstream = Upstream::responding(OK).await;
     // Long enough for a complete handshake on a busy machine.

@@ -303,6 +303,35 @@ async fn rfc9113_8_1_response_that_is_reset_with_any_code_is_truncated() {
 }
 
 #[tokio::test]
+async fn rfc9113_8_1_1_response_that_is_longer_than_its_length_is_truncated() {
+    let upstream = Http2Upstream::start().await;
+    let gateway = in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    caller
+        .write(get_with("/", "Citrix-TransactionId: longer\r\n"))
+        .await;
+    let serve = async {
+        let mut wire = upstream.connection().await;
+        let (stream, _) = wire.request().await;
+        wire.write_fields(stream, &[(":status", "200"), ("content-length", "10")], 0)
+            .await;
+        wire.write(DATA, 0, stream, b"hello").await;
+        wire.write(DATA, END_STREAM, stream, b"more than that")
+            .await;
+        let end = wire.next().await.expect("the end of the stream");
+        assert_eq!((end.kind, end.stream), (RST_STREAM, stream));
+        wire
+    };
+    let (response, _wire) = tokio::join!(caller.response(), serve);
+    assert_eq!(response.status(), 200);
+    assert!(
+        !response.complete && "hello".starts_with(&response.text()),
+        "{response:?}"
+    );
+    assert_eq!(recorded(&gateway, "longer").await["end"], "cut_off");
+}
+
+#[tokio::test]
 async fn rfc9113_8_1_upload_that_is_reset_with_any_code_keeps_its_early_response() {
     let upstream = Http2Upstream::start().await;
     let gateway = in_front_of(&upstream).start().await;

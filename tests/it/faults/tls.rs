@@ -1,5 +1,6 @@
 //! TLS alerts of either side, during the handshake and after it.
 
+use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -10,7 +11,7 @@ use rustls::{ClientConnection, RootCertStore, ServerConfig};
 use testkit::socket_end::SocketEnd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::recorded;
 use crate::harness::pki::{TestCa, TlsFiles};
@@ -178,4 +179,46 @@ async fn failed_handshakes(gateway: &Gateway) -> usize {
     lines
         .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
         .sum()
+}
+
+#[tokio::test]
+async fn rfc8446_6_1_request_after_close_notify_is_ignored() {
+    let ca = TestCa::new("authority");
+    let files = TlsFiles::new(&ca.issue("localhost", &["localhost"]));
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&files.toml(""))
+        .start()
+        .await;
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for notifies in [false, true] {
+        let connector = TlsConnector::from(Arc::new(tls_client(Some(&ca.pem()), &[])));
+        let socket = TcpStream::connect(gateway.address()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = connector.connect(name, socket).await.unwrap();
+        stream
+            .write_all(request("/first").as_bytes())
+            .await
+            .unwrap();
+        within_timeout(stream.read(&mut [0; 4096])).await.unwrap();
+        assert!(upstream.request().await.line().contains("/first"));
+        let (socket, session) = stream.get_mut();
+        if notifies {
+            session.send_close_notify();
+        }
+        // rustls does not mind.
+        let second = request("/second");
+        io::Write::write_all(&mut session.writer(), second.as_bytes()).unwrap();
+        let mut records = Vec::new();
+        session.write_tls(&mut records).unwrap();
+        assert!(records.len() > second.len());
+        socket.write_all(&records).await.unwrap();
+        if notifies {
+            // The gateway ends the connection as well, perhaps with a reset.
+            let _ = within_timeout(stream.read_to_end(&mut Vec::new())).await;
+            upstream.assert_no_more_requests().await;
+        } else {
+            assert!(upstream.request().await.line().contains("/second"));
+        }
+    }
 }

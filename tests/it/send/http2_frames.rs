@@ -171,3 +171,49 @@ async fn rfc9113_6_9_1_body_stays_within_the_window_of_the_upstream() {
     let (response, _wire) = tokio::join!(gateway.raw(post), serve);
     assert_eq!(response.status(), 200);
 }
+
+#[tokio::test]
+async fn rfc9113_6_5_3_settings_of_the_upstream_apply_in_order_and_at_once() {
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    // The second one of a parameter replaces the first one.
+    let upstream =
+        Http2Upstream::with_settings(&[(INITIAL_WINDOW_SIZE, 1), (INITIAL_WINDOW_SIZE, 3)]).await;
+    let gateway = in_front_of(&upstream).start().await;
+    let serve = async {
+        let mut wire = upstream.connection().await;
+        let stream = wire.head().await;
+        let mut received = Vec::new();
+        let larger = [[0, 4, 0, 0, 0, 9], [0, 4, 0, 0, 0, 6]];
+        for (settings, expected) in [(Some(larger), "abc"), (None, "abcdef")] {
+            while received.len() < expected.len() {
+                let frame = wire.next().await.unwrap();
+                assert_eq!(frame.kind, DATA);
+                received.extend_from_slice(&frame.payload);
+            }
+            assert_eq!(received, expected.as_bytes());
+            // A PING shows that nothing else was under way.
+            wire.write(PING, 0, 0, &[7; 8]).await;
+            loop {
+                let next = within_timeout(wire.frame()).await.unwrap();
+                assert!(
+                    matches!(next.kind, PING | SETTINGS) && next.flags == ACK,
+                    "{next:?}"
+                );
+                if next.kind == PING {
+                    break;
+                }
+            }
+            if let Some(settings) = settings {
+                wire.write(SETTINGS, 0, 0, settings.as_flattened()).await;
+            }
+        }
+        wire.write(SETTINGS, 0, 0, &[0, 4, 0, 0, 1, 0]).await;
+        let last = wire.next().await.unwrap();
+        assert_eq!(last.payload, b"ghij");
+        wire.respond(stream, "{}").await;
+        wire
+    };
+    let post = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabcdefghij";
+    let (response, _wire) = tokio::join!(gateway.raw(post), serve);
+    assert_eq!(response.status(), 200);
+}
