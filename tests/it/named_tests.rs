@@ -76,6 +76,27 @@ pub fn exists(test: &str) -> bool {
     within || has_test(&code(modules), name)
 }
 
+/// Returns `true` if a module with tests exists, such as `it::fairness`.
+pub fn is_module(name: &str) -> bool {
+    let Some((first, modules)) = name.split_once("::") else {
+        return false;
+    };
+    let folder = FOLDERS.iter().find(|(each, _)| *each == first);
+    folder.is_some_and(|(_, folder)| {
+        let module = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(folder)
+            .join(modules.replace("::", "/"));
+        let code = fs::read_to_string(module.with_extension("rs")).unwrap_or_default();
+        code.contains("#[test]") || code.contains("#[tokio::test") || module.is_dir()
+    })
+}
+
+/// Returns the names of tests and of their modules in a document, outside of code blocks.
+pub fn names(document: &str) -> Vec<&str> {
+    let prose = document.split("\n```").step_by(2);
+    prose.flat_map(|part| parts(part).0).collect()
+}
+
 /// Returns the tests that these cells name and that do not exist.
 pub fn missing<'d>(cells: impl Iterator<Item = &'d str>) -> Vec<&'d str> {
     cells

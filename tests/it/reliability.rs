@@ -1,7 +1,7 @@
 //! docs/reliability.md: each fault of the matrix has a result for the caller and tests that exist, or
 //! the reason why it cannot be injected.
 
-use crate::named_tests::{missing, parts, table_rows};
+use crate::named_tests::{exists, is_module, missing, names, parts, table_rows};
 
 const DOCUMENT: &str = include_str!("../../docs/reliability.md");
 
@@ -55,4 +55,18 @@ fn tests_of_the_faults_exist() {
     let rows = rows();
     let missing = missing(rows.iter().map(|row| row.cells[4]));
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn tests_and_modules_of_all_sections_exist() {
+    let names = names(DOCUMENT);
+    assert!(names.len() >= 200, "only {} names were found", names.len());
+    let missing: Vec<_> = names
+        .into_iter()
+        .filter(|name| !exists(name) && !is_module(name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    for other in ["it::fair", "system::memory_limit", "it"] {
+        assert!(!is_module(other), "{other}");
+    }
 }

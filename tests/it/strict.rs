@@ -43,7 +43,7 @@ async fn each_ambiguous_request_gets_one_response_and_one_interpretation() {
             Response::Problem(408, _) | Response::BareOrTimeout
         );
         let gateway = if stalls { &short_timeouts } else { &gateway };
-        // In one write, and split into pieces that arrive one by one.
+        // In one write, and in many, of which the gateway may read several at once.
         for pieces in [vec![&case.bytes[..]], split(&case.bytes)] {
             let (responses, requests) = observe(gateway, &upstream, &pieces).await;
             if let Err(failure) = check(case, &responses, &requests) {
