@@ -26,7 +26,7 @@ use super::stream::Stream;
 use crate::config::Limits;
 use crate::error::{Failure, Reason, X_PROXY_ERROR};
 use citrix_wire::citrix::headers::CITRIX_TRANSACTION_ID;
-use citrix_wire::framing_guard::BodyLength;
+use citrix_wire::framing_guard::{BodyLength, FramingGuard};
 use citrix_wire::transaction_id;
 
 /// Bytes that hyper buffers of a body or head.
@@ -132,7 +132,15 @@ where
         let response = Box::pin(handle(
             request.map(|body| CallerBody::http1(body, &guard, connection)),
         ));
-        async { Ok::<_, Infallible>(close_after_bad_request(response.await)) }
+        let guard = Rc::clone(&guard);
+        async move {
+            let mut response = response.await;
+            if must_close(&response, &guard.borrow()) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut server = Builder::new()
         .max_header_size(limits.max_header_bytes)
@@ -207,17 +215,12 @@ fn length_of(body: &Incoming) -> BodyLength {
         .map_or(BodyLength::Chunked, BodyLength::Bytes)
 }
 
-/// Closes the connection after a 400 of the gateway: what follows may be the rest of that request
-/// rather than the next.
-fn close_after_bad_request<B>(mut response: Response<B>) -> Response<B> {
-    if response.status() == StatusCode::BAD_REQUEST
-        && response.headers().contains_key(X_PROXY_ERROR)
-    {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+/// Returns `true` if a response of the gateway ends the connection: after a 400, what follows may be
+/// the rest of that request rather than the next; and hyper closes after a body that it cannot skip,
+/// which the caller must know before it sends another request (RFC 9112 section 9.6).
+fn must_close<B>(response: &Response<B>, guard: &FramingGuard) -> bool {
+    let is_bad_request = response.status() == StatusCode::BAD_REQUEST;
+    response.headers().contains_key(X_PROXY_ERROR) && (is_bad_request || !guard.is_rest_skipped())
 }
 
 /// Reads on for a while after a response that was sent before the end of the request.

@@ -415,6 +415,32 @@ async fn detail_names_the_ambiguity_of_a_chunked_body() {
 }
 
 #[tokio::test]
+async fn rfc9112_9_6_rejection_announces_the_close_behind_a_body_that_is_not_read() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for (framing_and_body, closes) in [
+        ("Content-Length: 5\r\n\r\nhello", false),
+        ("Content-Length: 500000\r\n\r\nhello", true),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            true,
+        ),
+    ] {
+        let mut caller = gateway.connect().await;
+        let head = "POST / HTTP/1.1\r\nHost: elsewhere.example\r\n";
+        caller.write(format!("{head}{framing_and_body}")).await;
+        let response = caller.response().await;
+        assert_eq!(response.status(), 421);
+        let announced = response.field("connection").as_deref() == Some("close");
+        assert_eq!(announced, closes, "{framing_and_body:?}");
+        if !closes {
+            caller.write(get("/")).await;
+            assert_eq!(caller.response().await.status(), 200);
+        }
+    }
+}
+
+#[tokio::test]
 async fn early_response_to_a_long_upload_reaches_an_ordinary_client() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)

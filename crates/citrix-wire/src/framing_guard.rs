@@ -78,6 +78,8 @@ impl Default for BodyLength {
 pub struct FramingGuard {
     /// Bytes of a body of known length that have not arrived.
     skip: u64,
+    /// Bytes that had arrived at the last scan and may not be passed yet.
+    behind: usize,
     /// The chunked body that is arriving.
     chunked: Option<ChunkedBody>,
     /// The part of the last body that hyper has not returned.
@@ -124,6 +126,12 @@ impl FramingGuard {
     /// If the current chunked body is ambiguous or consists almost only of framing. The connection
     /// must be closed then.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<usize, ChunkedBodyError> {
+        let passed = self.scan_portion(bytes)?;
+        self.behind = bytes.len() - passed;
+        Ok(passed)
+    }
+
+    fn scan_portion(&mut self, bytes: &[u8]) -> Result<usize, ChunkedBodyError> {
         if self.skip > 0 {
             let passed = usize::try_from(self.skip)
                 .unwrap_or(usize::MAX)
@@ -157,6 +165,13 @@ impl FramingGuard {
     /// begins a request.
     pub fn is_body_complete(&self) -> bool {
         self.unread == BodyLength::Bytes(0)
+    }
+
+    /// Returns `true` if hyper skips what it has not returned of the last body, and reads the next
+    /// request: it reads once more after the response, which is too little for chunks and for what
+    /// has not arrived.
+    pub fn is_rest_skipped(&self) -> bool {
+        self.skip <= self.behind as u64 && self.unread != BodyLength::Chunked
     }
 
     /// Returns `true` if the next byte to scan belongs to a head.

@@ -336,7 +336,7 @@ async fn idle_connection_whose_request_has_arrived_is_not_evicted() {
 async fn handshake_that_has_begun_is_evicted_only_after_a_while() {
     let connections = connections();
     let all = [(); 4].map(|()| connections.register());
-    let [silent, begun, ended, single_bytes] = all.each_ref().map(RegisteredConnection::connection);
+    let [_, begun, ended, single_bytes] = all.each_ref().map(RegisteredConnection::connection);
     for connection in [begun, ended, single_bytes] {
         connection.handshake_began();
         connection.arrived_at_socket(1);
