@@ -133,14 +133,7 @@ where
             request.map(|body| CallerBody::http1(body, &guard, connection)),
         ));
         let guard = Rc::clone(&guard);
-        async move {
-            let mut response = response.await;
-            if must_close(&response, &guard.borrow()) {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(announce_close(response.await, &guard.borrow())) }
     });
     let mut server = Builder::new()
         .max_header_size(limits.max_header_bytes)
@@ -215,12 +208,18 @@ fn length_of(body: &Incoming) -> BodyLength {
         .map_or(BodyLength::Chunked, BodyLength::Bytes)
 }
 
-/// Returns `true` if a response of the gateway ends the connection: after a 400, what follows may be
-/// the rest of that request rather than the next; and hyper closes after a body that it cannot skip,
+/// Ends the connection behind some responses of the gateway: after a 400, what follows may be the
+/// rest of that request rather than the next; and hyper closes after a body that it cannot skip,
 /// which the caller must know before it sends another request (RFC 9112 section 9.6).
-fn must_close<B>(response: &Response<B>, guard: &FramingGuard) -> bool {
+fn announce_close<B>(mut response: Response<B>, guard: &FramingGuard) -> Response<B> {
     let is_bad_request = response.status() == StatusCode::BAD_REQUEST;
-    response.headers().contains_key(X_PROXY_ERROR) && (is_bad_request || !guard.is_rest_skipped())
+    let ends = is_bad_request || !guard.is_rest_skipped();
+    if ends && response.headers().contains_key(X_PROXY_ERROR) {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Reads on for a while after a response that was sent before the end of the request.
