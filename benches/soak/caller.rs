@@ -99,7 +99,6 @@ impl Callers {
             id: self.next_connection.fetch_add(1, Ordering::Relaxed),
             is_reused: false,
             since: Instant::now(),
-            has_rejected_upload: false,
         }
     }
 
@@ -248,7 +247,6 @@ impl Callers {
                     connection.usage = ConnectionUse {
                         is_reused: true,
                         since: Instant::now(),
-                        has_rejected_upload: plan.has_upload() && outcome.is_rejection(),
                         ..usage
                     };
                     self.keep(plan.is_tls, connection);

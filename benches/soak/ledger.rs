@@ -83,13 +83,6 @@ pub(crate) enum Outcome {
     Hung,
 }
 
-impl Outcome {
-    /// Returns whether the gateway itself responded.
-    pub(crate) fn is_rejection(&self) -> bool {
-        matches!(self, Self::Responded { reason, .. } if reason.is_some())
-    }
-}
-
 /// The connection of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionUse {
@@ -98,8 +91,6 @@ pub(crate) struct ConnectionUse {
     pub(crate) is_reused: bool,
     /// The time at which it was opened or its last request ended, over HTTP/2 began.
     pub(crate) since: Instant,
-    /// The gateway rejected that request, an upload over HTTP/1, by itself.
-    pub(crate) has_rejected_upload: bool,
 }
 
 /// A request and what happened to it.

@@ -244,11 +244,6 @@ impl Plan {
         matches!(self.service, Service::Links | Service::OData)
     }
 
-    /// Returns whether there is a body, which may be a last chunk alone.
-    pub(crate) fn has_upload(&self) -> bool {
-        self.upload > 0 || self.is_upload_chunked
-    }
-
     /// Returns the length of the pieces of an upload.
     pub(crate) fn upload_piece(&self) -> usize {
         if self.behaviour == Behaviour::DripUpload {

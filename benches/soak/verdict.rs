@@ -141,9 +141,6 @@ fn no_response(account: &Account, evidence: &Evidence, connection: &ConnectionUs
     if !account.hits.is_empty() {
         return Category::Lost("no response to a request that was sent".to_owned());
     }
-    if connection.has_rejected_upload {
-        return Category::Documented("no response: the connection closed after a rejected upload");
-    }
     let idle = account.sent.saturating_duration_since(connection.since);
     if connection.is_reused && idle > IDLE {
         return Category::Documented("no response: an idle connection was closed");

@@ -94,7 +94,6 @@ impl Soak {
             id: 1,
             is_reused: false,
             since: sent,
-            has_rejected_upload: false,
         };
         verdict::of(&account(get(), sent, lost(connection)), &self.evidence)
     }
@@ -156,7 +155,6 @@ async fn connection_of_a_request_that_was_sent_is_lost_whatever_the_gateway_coun
         id: 1,
         is_reused: false,
         since: sent,
-        has_rejected_upload: false,
     };
     let mut account = account(get(), sent, lost(connection));
     account.hits.push(Hit {
@@ -167,21 +165,6 @@ async fn connection_of_a_request_that_was_sent_is_lost_whatever_the_gateway_coun
     });
     let category = verdict::of(&account, &soak.evidence);
     assert!(is_lost(&category, "that was sent"), "{category:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn connection_closed_after_a_rejected_upload_is_documented() {
-    let soak = Soak::start().await;
-    let sent = Instant::now();
-    let connection = ConnectionUse {
-        id: 1,
-        is_reused: true,
-        since: sent,
-        has_rejected_upload: true,
-    };
-    let account = account(get(), sent, lost(connection));
-    let category = verdict::of(&account, &soak.evidence);
-    assert!(is_documented(&category, "rejected upload"), "{category:?}");
 }
 
 #[test]
@@ -213,7 +196,6 @@ async fn connections_closed_at_the_limit_are_counted_once() {
         id: 7,
         is_reused: false,
         since: now,
-        has_rejected_upload: false,
     };
     for _ in 0..2 {
         let mut plan = get();
