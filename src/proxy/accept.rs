@@ -30,6 +30,9 @@ use crate::inbound::{http1, http2};
 
 /// Pause after a failed `accept`: without file descriptors the next call would fail at once.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Yields after which a connection is accepted although too many wait for an eviction: those of
+/// another worker may take long, and each of theirs takes two.
+const MAX_YIELDS: usize = 100;
 /// Timeout for writing the response to a rejected connection.
 const REJECTION_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -141,7 +144,10 @@ impl Acceptor {
 
     /// Lets connections that arrived before find one to evict, if too many do so at a time.
     async fn wait_for_arriving(&self) {
-        while self.proxy.shared.connections.must_wait_to_accept() {
+        for _ in 0..MAX_YIELDS {
+            if !self.proxy.shared.connections.must_wait_to_accept() {
+                return;
+            }
             tokio::task::yield_now().await;
         }
     }
