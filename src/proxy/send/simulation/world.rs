@@ -162,8 +162,10 @@ impl World {
             Action::AddSecret(secret) => cloud.add_secret(secret),
             Action::RemoveSecretsBefore(secret) => cloud.remove_secrets_before(secret),
             Action::UseSecret(replica, secret) => {
-                self.processes[replica].secret = secret;
-                self.processes[replica].gateway.reload(secret, 0.75);
+                let process = &mut self.processes[replica];
+                // Of two rotations at a time, the later one may be configured first.
+                process.secret = process.secret.max(secret);
+                process.gateway.reload(process.secret, 0.75);
             }
             Action::Reload(replica) => {
                 let process = &self.processes[replica];
