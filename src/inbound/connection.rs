@@ -8,6 +8,7 @@
 mod all;
 mod buffered;
 pub mod caller_time;
+mod evictable;
 mod evictions;
 mod head_bytes;
 mod streams;
@@ -31,7 +32,7 @@ use self::turns::ReadTurn;
 use crate::config::Limits;
 use crate::inbound::tls::CallerCertificate;
 use crate::inbound::transfer_rate::RateDeficit;
-use crate::limit::owner::{Exceeded, Owner, OwnerKey};
+use crate::limit::owner::{Owner, OwnerKey};
 
 pub use all::{Connections, RegisteredConnection, sweep_interval};
 pub use evictions::Evictions;
@@ -39,12 +40,6 @@ pub use evictions::Evictions;
 /// Idle time after which an HTTP/1 connection is parked, that is, releases its buffers; at most a
 /// quarter of `limits.keep_alive_timeout`.
 const PARK_AFTER: Duration = Duration::from_secs(2);
-/// Time of one wait for a caller, whatever it transfers, after which its connection may be evicted
-/// at `limits.max_in_flight`; at most a quarter of `limits.body_idle_timeout`.
-const STALLED_AFTER: Duration = Duration::from_secs(5);
-/// Reads of a handshake that postpone an eviction: a client that sends single bytes does not escape
-/// it.
-const MAX_HANDSHAKE_READS: u8 = 8;
 /// Idle timeout of a connection on which no request was admitted; at most
 /// `limits.keep_alive_timeout`.
 const REJECTED_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -379,11 +374,6 @@ impl Connection {
         self.phase.get() == ConnectionPhase::Arriving
     }
 
-    /// Returns `true` if the connection was aborted for the benefit of others.
-    pub fn is_evicted(&self) -> bool {
-        self.evicted.get()
-    }
-
     /// Returns `true` if no request has begun since the last response was flushed.
     pub(super) fn is_idle(&self) -> bool {
         self.phase.get() == ConnectionPhase::Idle
@@ -507,68 +497,6 @@ impl Connection {
         rate_deficit.behind()
     }
 
-    /// Returns `true` if the caller must send or read before an exchange continues, unless the
-    /// connection is being closed.
-    fn is_waited_for(&self) -> bool {
-        (self.waits.get() > 0 || self.write_blocked.get()) && !self.evicted.get()
-    }
-
-    /// Returns the start of the wait for the caller, if it has lasted long enough for an eviction.
-    fn stalled_since(&self, limits: &Limits, now: Instant) -> Option<Instant> {
-        if !self.is_waited_for() {
-            self.waits_since.set(None);
-            return None;
-        }
-        let limit = STALLED_AFTER.min(limits.body_idle_timeout / 4);
-        let waited = waited(&self.waits_since, now);
-        self.waits_since.get().filter(|_| waited >= limit)
-    }
-
-    /// Closes the connection for the benefit of others.
-    fn evict(&self) {
-        tracing::debug!(
-            admitted = self.admitted.get(),
-            "connection evicted; a limit is reached"
-        );
-        self.evicted.set(true);
-        self.direct(Directive::Abort);
-    }
-
-    /// Closes a connection of this worker that waits for its caller, so that `owner` gets its
-    /// permit. Returns `false` if there is none.
-    pub fn evict_stalled(&self, owner: &Owner, exceeded: Exceeded) -> bool {
-        self.all
-            .upgrade()
-            .is_some_and(|all| all.evict_stalled(owner, exceeded))
-    }
-
-    /// Records the owner of a permit of `limits.max_in_flight`.
-    pub fn set_holder(&self, owner: &Arc<Owner>) {
-        let mut holder = self.holder.borrow_mut();
-        if !holder
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, owner))
-        {
-            *holder = Some(Arc::clone(owner));
-        }
-    }
-
-    /// Returns the order in which a connection that waits for its client is evicted, the smallest
-    /// first. `None` if it must not be evicted.
-    fn eviction_order(&self) -> Option<EvictionOrder> {
-        if self.evicted.get() {
-            return None;
-        }
-        let kind = match (self.phase.get(), self.admitted.get()) {
-            (ConnectionPhase::Arriving, _) => return None,
-            (ConnectionPhase::Idle, true) => Evictable::Idle,
-            (_, true) => return None,
-            _ if self.handshake.get() && !self.was_used.get() => Evictable::Handshake,
-            _ => Evictable::WithoutRequest,
-        };
-        Some((kind, self.entered.get()))
-    }
-
     /// Returns the directive that is due at `now`.
     fn overdue(&self, limits: &Limits, now: Instant) -> Option<Directive> {
         if self.rate_deficit(now) >= limits.body_idle_timeout {
@@ -609,22 +537,6 @@ impl Connection {
         }
     }
 }
-
-/// Connections that wait for their clients, the first to be evicted first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Evictable {
-    /// Without an admitted request: it waits for a request, the rest of one, the end of a delay, or
-    /// for its client to read a rejection.
-    WithoutRequest,
-    /// Between the start of its TLS handshake, which costs far more than a rejection, and the head
-    /// of its first request.
-    Handshake,
-    /// After an admitted request.
-    Idle,
-}
-
-/// Of connections of one kind, the one with the smallest [`Connection::entered`] is evicted first.
-type EvictionOrder = (Evictable, u64);
 
 /// Returns the time since the first sweep that called this. A deadline is therefore met up to one
 /// sweep late, never early.

@@ -12,18 +12,15 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::caller_time::CallerTime;
+use super::evictable::{Evictable, FoundConnections};
 use super::evictions::{EvictionLimit, Evictions};
 use super::turns::Turns;
-use super::{Connection, Directive, Evictable};
+use super::{Connection, Directive};
 use crate::config::Limits;
 use crate::limit::owner::{Exceeded, Owner, Resource, ResourceKind};
 
 /// Connections parked per sweep, so that many that fall idle at once do not delay the others.
 const MAX_PARKED: usize = 500;
-/// Minimum time between two searches for connections to evict, per connection searched. A search
-/// takes a tenth of it.
-const SEARCH_INTERVAL: Duration = Duration::from_micros(1);
-
 /// Yields after which all connections have read what had arrived before: the first completes after
 /// all that is ready has run and sockets were polled, the second after what they made ready.
 const READ_ROUNDS: usize = 2;
@@ -46,15 +43,6 @@ pub struct Connections {
     /// Bytes of the HTTP/2 streams of connections with an admitted request, of all workers.
     streams: Arc<Resource>,
     evictions: Evictions,
-}
-
-/// The result of a search for connections to evict.
-#[derive(Default)]
-struct FoundConnections {
-    /// Those of each kind with their [`Connection::entered`] at the time, the first to evict at the
-    /// end.
-    connections: [Vec<(u64, Weak<Connection>)>; 3],
-    searched: Option<Instant>,
 }
 
 impl Connections {
@@ -260,59 +248,6 @@ impl Connections {
             self.evictions.count(EvictionLimit::Connections);
         }
         evicted.is_some()
-    }
-}
-
-impl FoundConnections {
-    /// Removes the first connection of this kind and `owner` that has not changed since the search.
-    /// It has waited since the phase change `before` or longer.
-    fn take(
-        &mut self,
-        kind: Evictable,
-        before: u64,
-        owner: Option<&Arc<Owner>>,
-    ) -> Option<Rc<Connection>> {
-        let connections = &mut self.connections[kind as usize];
-        let mut index = connections.len();
-        while let Some(next) = index.checked_sub(1) {
-            index = next;
-            let (entered, connection) = &connections[index];
-            if *entered > before {
-                return None;
-            }
-            let unchanged = connection
-                .upgrade()
-                .filter(|connection| connection.eviction_order() == Some((kind, *entered)));
-            match unchanged {
-                Some(other) if owner.is_some_and(|owner| !Arc::ptr_eq(owner, other.owner())) => {}
-                found => {
-                    connections.remove(index);
-                    if found.is_some() {
-                        return found;
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Replaces the connections, unless the last search was a short time ago.
-    fn search(&mut self, all: &HashMap<u64, Rc<Connection>>) {
-        let now = Instant::now();
-        let interval = SEARCH_INTERVAL * u32::try_from(all.len()).unwrap_or(u32::MAX);
-        if self.searched.is_some_and(|last| now < last + interval) {
-            return;
-        }
-        self.searched = Some(now);
-        self.connections.iter_mut().for_each(Vec::clear);
-        for connection in all.values() {
-            if let Some((kind, entered)) = connection.eviction_order() {
-                self.connections[kind as usize].push((entered, Rc::downgrade(connection)));
-            }
-        }
-        for connections in &mut self.connections {
-            connections.sort_unstable_by_key(|(entered, _)| Reverse(*entered));
-        }
     }
 }
 

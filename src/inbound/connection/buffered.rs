@@ -1,10 +1,13 @@
 //! The bytes that a client makes its connection buffer, by what arrives.
 
-use super::{Connection, ConnectionPhase, Directive, MAX_HANDSHAKE_READS};
+use super::{Connection, ConnectionPhase, Directive};
 
 /// Bytes that may arrive over TLS after the handshake without any that are decrypted: more than a
 /// record (RFC 8446 section 5.2) and a read.
 const MAX_UNDECRYPTED: usize = 24 * 1024;
+/// Reads of a handshake that postpone an eviction: a client that sends single bytes does not escape
+/// it.
+const MAX_HANDSHAKE_READS: u8 = 8;
 
 impl Connection {
     /// Records that bytes of a body arrived. It may outlive its exchange.

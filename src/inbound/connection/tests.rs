@@ -1,7 +1,7 @@
 use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
-use crate::limit::owner::{OwnedPermit, Resource, ResourceKind};
+use crate::limit::owner::{Exceeded, OwnedPermit, Resource, ResourceKind};
 
 pub(super) fn limits() -> Limits {
     Limits {
