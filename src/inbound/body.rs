@@ -161,7 +161,7 @@ impl fmt::Debug for CallerBody {
 impl Drop for StreamedBody {
     fn drop(&mut self) {
         self.progress.ended.set(true);
-        // The end of the stream may not have arrived, but a known length has: nobody waits for it.
+        // The end of the stream may not have arrived, but a known length has: nothing waits for it.
         self.progress.caller_wait.set(Duration::ZERO);
     }
 }

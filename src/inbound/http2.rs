@@ -240,7 +240,7 @@ where
     B: Body<Data = Bytes> + KeepsPermit,
     B::Error: std::fmt::Display,
 {
-    // The reset first: it ends the request body with an error, to which nobody needs a response.
+    // The reset first: it ends the request body with an error, which needs no response.
     let responded = poll_fn(|cx| {
         // Released before the response is polled, which sends 100 Continue with it.
         let reset = respond.borrow_mut().poll_reset(cx);

@@ -224,8 +224,7 @@ impl Stream {
 
     /// HTTP/1 only: the next byte belongs to a body.
     fn is_body_due(&self) -> bool {
-        let guard = self.guard.as_ref();
-        guard.is_some_and(|guard| !guard.borrow().is_head_due())
+        self.guard.is_some() && !self.is_head_due()
     }
 
     fn poll_read_head(

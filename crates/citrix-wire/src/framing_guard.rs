@@ -45,7 +45,7 @@ pub enum FramingError {
     Fragment,
 }
 
-/// A defect of a chunked body, most of which hyper accepts.
+/// A defect of a chunked body. hyper accepts bodies with some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkedBodyError {
     /// Chunks with more than one reading.

@@ -47,8 +47,8 @@ impl HandshakeGuard<'_> {
 
 impl Drop for HandshakeGuard<'_> {
     fn drop(&mut self) {
-        let is_closed_by_us = self.connection.is_stopped() || self.connection.is_evicted();
-        if self.in_progress && !is_closed_by_us {
+        let is_aborted = self.connection.is_stopped() || self.connection.is_evicted();
+        if self.in_progress && !is_aborted {
             self.fail(HandshakeFailure::Timeout, None);
         }
     }
