@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use fleet_protocol::time::MAX_CLOCK_LAG;
 use fleet_protocol::{Name, StoreTime};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,8 +17,6 @@ use crate::system::sealing::Undecipherable;
 /// Serialized length of the names and numbers of a record, and of one fingerprint.
 const RECORD_LEN: usize = 512;
 const FINGERPRINT_LEN: usize = 32;
-/// Time by which the known time of the store may be behind: twice the longest round trip.
-const MAX_CLOCK_LAG: Duration = Duration::from_secs(5);
 
 /// A token that a replica obtained.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::command::{
     MAX_LOGIN_WAIT, Mark, Members, Reserve, Set,
 };
 use crate::name::{Keys, Name};
-use crate::time::{Timing, micros, millis};
+use crate::time::{MAX_CLOCK_LAG, Timing, micros, millis};
 
 /// Reads the server's clock; tests replace it.
 const CLOCK: &str = include_str!("lua/clock.lua");
@@ -243,7 +243,11 @@ impl Leave {
 
 impl Beat {
     fn write(&self, call: Arguments<'_>) -> Call {
-        let mut call = call.key("keys").arg(self.deadline.0).arg(self.replica);
+        let mut call = call
+            .key("keys")
+            .key("g")
+            .arg(self.deadline.0)
+            .arg(self.replica);
         call = call.arg(format_args!("{:08x}", self.key.0));
         call = call.arg(self.run.map_or_else(String::new, |run| hex::encode(&run.0)));
         call = call.arg(u8::from(self.joins));
@@ -301,7 +305,7 @@ impl Login {
             .arg(self.lock)
             .arg(millis(self.lifetime).max(1));
         let interval = self.forced.map_or(0, |interval| millis(interval).max(1));
-        call.arg(interval).call()
+        call.arg(interval).arg(millis(MAX_CLOCK_LAG)).call()
     }
 }
 

@@ -1,9 +1,10 @@
--- KEYS[3]: keys; then h, w, v of each queue. ARGV[2..]: deadline, replica, key fingerprint, run id,
--- whether it joins; then of each queue: at_once, numbers of held and waiting tickets, the tickets.
+-- KEYS[3..4]: keys, g; then h, w, v of each queue. ARGV[2..]: deadline, replica, key fingerprint,
+-- run id, whether it joins; then of each queue: at_once, numbers of held and waiting, the tickets.
 if now > tonumber(ARGV[2]) then return {now, 'late'} end
 local joins, run = ARGV[6] == '1', ARGV[5] ~= '' and ARGV[5] or known_run
--- Another server than before: it may lack what the last one granted.
-if joins and run ~= known_run then start_grace_period() end
+if joins and run ~= known_run then start_grace_period() end -- It may lack what was granted.
+-- The clock was set back: gates would close once more.
+if last - now > silence then redis.call('DEL', KEYS[4]) end
 redis.call('HSET', beat, 'last', now, 'run', run)
 redis.call('PEXPIRE', beat, 3600000)
 local counts = {}
@@ -15,7 +16,7 @@ for index, key in ipairs({reps, KEYS[3]}) do
   counts[index] = redis.call('ZCARD', key)
 end
 local lost, go, gone, at = {}, {}, {}, 7
-for key = 4, #KEYS, 3 do
+for key = 5, #KEYS, 3 do
   local h, w, v, at_once = KEYS[key], KEYS[key + 1], KEYS[key + 2], tonumber(ARGV[at])
   local waiting = at + 3 + ARGV[at + 1]
   for ticket = at + 3, waiting - 1 do

@@ -1,19 +1,25 @@
--- KEYS: t, l, f, r, s. ARGV: deadline, lock name, ms of the lock, ms between forced logins or 0.
+-- KEYS: t, l, f, r, s. ARGV: deadline, lock name, ms of the lock, ms between forced logins or 0,
+-- ms by which the clock may be behind.
 if now > tonumber(ARGV[1]) then return {now, 'late'} end
-local token = redis.call('GET', KEYS[1]) or ''
-local opens = tonumber(redis.call('GET', KEYS[4]))
-if opens and opens > now and opens <= now + 3600000 then
-  return {now, 'throttled', token, opens - now}
+-- Returns the first word of a value, whose second one is the time at which it was set, unless the
+-- clock was set back since, which would keep it for as long.
+local function get(key)
+  local value, since = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
+  return since and tonumber(since) <= now + ARGV[5] and value
 end
+local token = redis.call('GET', KEYS[1]) or ''
+local opens, lock = tonumber(get(KEYS[4]) or 0), get(KEYS[2])
+if opens > now then return {now, 'throttled', token, opens - now} end
 local verdict = redis.call('GET', KEYS[5])
 if verdict then return {now, 'rejected', token, verdict} end
 local forced = tonumber(ARGV[4])
 -- During a forced login, others wait for its result. A later end is from before the clock was set
--- back, and would last as long.
+-- back, too.
 local permitted = tonumber(redis.call('GET', KEYS[3]) or '')
-if permitted and permitted <= now + forced and forced > 0 and not redis.call('GET', KEYS[2]) then
+if permitted and permitted <= now + forced and forced > 0 and not lock then
   return {now, 'recent', token, math.max(0, permitted - now)}
 end
-if not redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3]) then return {now, 'held', token} end
+if lock then return {now, 'held', token} end
+redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. now, 'PX', ARGV[3])
 if forced > 0 then redis.call('SET', KEYS[3], now + forced, 'PX', forced) end
 return {now, 'mine', token}

@@ -350,6 +350,92 @@ fn forced_login_is_not_deferred_by_one_from_before_the_clock_was_set_back() {
     assert_eq!(login(1401), recent(Duration::from_secs(9)));
 }
 
+#[test]
+fn no_login_waits_for_a_429_or_a_lock_from_before_the_clock_was_set_back() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let mut store = Store::with_clock_argument(&server);
+    let lock = |number| LockName {
+        replica: Replica(1),
+        number,
+    };
+    let login = |store: &mut Store, seconds: u64, number| {
+        let login = Login {
+            identity: name(7),
+            secret: name(1),
+            lock: lock(number),
+            lifetime: Duration::from_secs(20),
+            forced: None,
+            deadline: StoreTime((seconds + 1) * 1000),
+        };
+        let (reply, _) = store.run(seconds * 1_000_000, &Command::Login(login));
+        let Body::Login { outcome, .. } = reply.body else {
+            panic!("{reply:?}");
+        };
+        outcome
+    };
+    let throttle = |store: &mut Store, seconds: u64, number| {
+        let finish = Finish {
+            identity: name(7),
+            lock: lock(number),
+            result: LoginResult::Throttled {
+                wait: Duration::from_secs(30),
+            },
+        };
+        let (reply, _) = store.run(seconds * 1_000_000, &Command::Finish(finish));
+        reply.body
+    };
+    let throttled = |seconds| LoginOutcome::Throttled(Duration::from_secs(seconds));
+    assert_eq!(login(&mut store, 9000, 1), LoginOutcome::Mine);
+    assert_eq!(login(&mut store, 9001, 2), LoginOutcome::Held);
+    // Set back by an hour.
+    assert_eq!(login(&mut store, 5401, 3), LoginOutcome::Mine);
+    assert_eq!(throttle(&mut store, 5402, 1), Body::Overtaken);
+    assert_eq!(throttle(&mut store, 5402, 3), Body::Done);
+    assert_eq!(login(&mut store, 5403, 4), throttled(29));
+    // By seconds, as after a failover.
+    assert_eq!(login(&mut store, 5398, 5), throttled(34));
+    assert_eq!(login(&mut store, 2000, 6), LoginOutcome::Mine);
+}
+
+#[test]
+fn gates_that_closed_before_the_clock_was_set_back_are_forgotten_with_a_heartbeat() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let mut store = Store::with_clock_argument(&server);
+    let beat = |seconds: u64| {
+        Command::Beat(Beat {
+            replica: Replica(1),
+            key: KeyFingerprint(1),
+            run: None,
+            joins: false,
+            queues: Vec::new(),
+            deadline: StoreTime((seconds + 1) * 1000),
+        })
+    };
+    let closed = |store: &mut Store, seconds: u64| {
+        let (reply, _) = store.run(seconds * 1_000_000, &Command::Gates);
+        let Body::Gates(gates) = reply.body else {
+            panic!("{reply:?}");
+        };
+        gates.len()
+    };
+    store.run(9_000_000_000, &beat(9000));
+    let close = Command::Close(Close {
+        place: name(4),
+        until: StoreTime(9_060_000),
+        wait: Duration::from_secs(60),
+        replica: Replica(1),
+    });
+    store.run(9_000_000_000, &close);
+    store.run(9_001_000_000, &beat(9001));
+    assert_eq!(closed(&mut store, 9001), 1);
+    store.run(8_700_000_000, &beat(8700));
+    assert_eq!(closed(&mut store, 8700), 0);
+}
+
 fn name(number: u8) -> Name {
     Name([number; 16])
 }

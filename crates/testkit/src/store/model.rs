@@ -8,7 +8,7 @@ use fleet_protocol::command::{
     LoginResult, MAX_GATE_WAIT, MAX_LOGIN_WAIT, Members, QueueTickets, Reserve, RunId,
 };
 use fleet_protocol::reply::{BeatReply, Body, LoginOutcome, MembersReply, QueueState};
-use fleet_protocol::time::{micros, millis};
+use fleet_protocol::time::{MAX_CLOCK_LAG, micros, millis};
 use fleet_protocol::{Name, Push, Replica, Reply, StoreTime, Ticket, Timing};
 
 /// A push and the replica that receives it; all without one.
@@ -28,10 +28,12 @@ pub struct Model {
     pub queues: BTreeMap<Name, Queue>,
     rates: BTreeMap<Name, u64>,
     gates: BTreeMap<Name, u64>,
-    locks: Expiring<Name, LockName>,
+    /// With the times at which they were set.
+    locks: Expiring<Name, (LockName, u64)>,
     /// End of the interval between forced logins.
     forced: Expiring<Name, u64>,
-    throttled: BTreeMap<Name, u64>,
+    /// End of the wait, and the time at which it was set.
+    throttled: BTreeMap<Name, (u64, u64)>,
     rejected: Expiring<(Name, Name), Vec<u8>>,
     facts: Expiring<Fact, Vec<u8>>,
     // Of the current command.
@@ -258,6 +260,9 @@ impl Model {
             self.start_grace_period();
         }
         self.run = beat.run.or(self.run);
+        if self.last > self.now + millis(self.timing.silence()) {
+            self.gates.clear();
+        }
         self.last = self.now;
         let (now, alive, latest) = (self.now, self.now + self.grace(), self.now + self.lease());
         self.replicas
@@ -404,21 +409,24 @@ impl Model {
         if self.now > login.deadline.0 {
             return Body::Late;
         }
-        let opens = self.throttled.get(&identity).copied().unwrap_or(0);
-        let throttled = opens > self.now && opens <= self.now + millis(MAX_LOGIN_WAIT);
-        let outcome = if throttled {
+        let latest = self.now + millis(MAX_CLOCK_LAG);
+        let throttled = self.throttled.get(&identity).copied();
+        let throttled = throttled.filter(|(opens, since)| *opens > self.now && *since <= latest);
+        let lock = self.locks.get(self.expiry(), &identity);
+        let is_held = lock.is_some_and(|(_, since)| *since <= latest);
+        let outcome = if let Some((opens, _)) = throttled {
             LoginOutcome::Throttled(Duration::from_millis(opens - self.now))
         } else if let Some(verdict) = self.rejected.get(self.expiry(), &(identity, login.secret)) {
             LoginOutcome::Rejected(verdict.clone())
         } else if let Some(interval) = login.forced
             && let Some(permitted) = self.forced.get(self.expiry(), &identity).copied()
             && permitted <= self.now + millis(interval)
-            && self.locks.get(self.expiry(), &identity).is_none()
+            && !is_held
         {
             LoginOutcome::Recent(Duration::from_millis(permitted.saturating_sub(self.now)))
-        } else if self.locks.get(self.expiry(), &identity).is_none() {
-            self.locks
-                .set(self.now, identity, login.lock, login.lifetime);
+        } else if !is_held {
+            let lock = (login.lock, self.now);
+            self.locks.set(self.now, identity, lock, login.lifetime);
             if let Some(interval) = login.forced {
                 let permitted = self.now + millis(interval);
                 self.forced.set(self.now, identity, permitted, interval);
@@ -437,7 +445,7 @@ impl Model {
     fn finish(&mut self, finish: &Finish) -> Body {
         let identity = finish.identity;
         let lock = self.locks.get(self.expiry(), &identity);
-        if lock.is_some_and(|lock| *lock != finish.lock) {
+        if lock.is_some_and(|(lock, _)| *lock != finish.lock) {
             return Body::Overtaken;
         }
         self.locks.remove(&identity);
@@ -461,7 +469,7 @@ impl Model {
             }
             LoginResult::Throttled { wait } => {
                 let wait = millis(*wait).clamp(1, millis(MAX_LOGIN_WAIT));
-                self.throttled.insert(identity, self.now + wait);
+                self.throttled.insert(identity, (self.now + wait, self.now));
             }
             LoginResult::Failed | LoginResult::Unneeded => {
                 self.forced.remove(&identity);
