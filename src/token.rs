@@ -13,6 +13,7 @@
 
 pub mod acceptance;
 pub mod cache;
+pub mod deadline;
 pub mod events;
 pub mod issuer;
 pub mod keeper;

@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::observe::metrics::QueueMetrics;
 use crate::state::{Customer, HeldToken};
 use crate::system::clock::Clock;
+use crate::token::deadline::Deadline;
 
 /// A wait in the queue of a route; counted when dropped, however it ends.
 pub struct QueueWait<'e> {
@@ -56,7 +57,7 @@ impl Exchange {
         clock: Clock,
     ) -> Result<Rc<HeldToken>, Failure> {
         loop {
-            if let Some(token) = customer.usable_token(clock.now()) {
+            if let Some(token) = customer.usable_token(Deadline::now(clock)) {
                 return Ok(token);
             }
             // Boxed: rare.

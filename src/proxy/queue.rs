@@ -56,9 +56,12 @@ pub async fn queue(
     }
     // Nothing is sent without its audit line.
     exchange.audited().await?;
-    exchange
-        .usable_token(request.customer, live, shared.clock)
-        .await?;
+    // Whether it is usable shows when the request is sent: a wait then is rare.
+    if !request.customer.has_token() {
+        exchange
+            .usable_token(request.customer, live, shared.clock)
+            .await?;
+    }
     if request.needs_site {
         // Boxed: it happens to the first requests only.
         Box::pin(site::find_site(request, live, exchange)).await?;

@@ -3,7 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -13,6 +13,7 @@ use super::route::{Destination, Destinations, Route, own_copy};
 use crate::config::InstanceId;
 use crate::limit::Limit;
 use crate::site::slot::SiteSlot;
+use crate::token::deadline::Deadline;
 use crate::token::slot::{Token, TokenSlot};
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;
@@ -86,8 +87,15 @@ impl Customer {
         self.looks_up_site && self.site.known().is_none()
     }
 
+    /// Returns `true` if there is a token that has not been withdrawn. Reads no clock; see
+    /// [`Customer::usable_token`].
+    pub fn has_token(&self) -> bool {
+        let current = self.token.current();
+        current.as_ref().is_some_and(|token| !token.is_withdrawn())
+    }
+
     /// Returns the token if it is usable at `now`; never an expired one.
-    pub fn usable_token(&self, now: SystemTime) -> Option<Rc<HeldToken>> {
+    pub fn usable_token(&self, now: Deadline) -> Option<Rc<HeldToken>> {
         let current = self.token.current();
         let mut held = self.held.borrow_mut();
         if !held.as_ref().is_some_and(|held| {

@@ -2,7 +2,6 @@
 
 mod cached;
 mod customer;
-mod deadline;
 mod expiry;
 mod failed;
 mod log;
@@ -22,7 +21,6 @@ use tokio::time::Instant;
 use tracing::info;
 
 use self::cached::CacheHandle;
-use self::deadline::Deadline;
 use self::reader::{SecretReader, SecretSnapshot};
 use self::secrets::{SecretCandidate, SecretSelector, Selection, WhichSecret};
 use self::shared::Turn;
@@ -40,6 +38,7 @@ use crate::fleet::Fleet;
 use crate::fleet::tokens::{LoginTurn, SharedLogins};
 use crate::system::clock::Clock;
 use crate::system::files::FileReader;
+use crate::token::deadline::Deadline;
 
 pub use self::settings::KeeperSettings;
 
@@ -374,7 +373,7 @@ impl<I: Issuer> Keeper<I> {
         if usable.left(self.clock).is_zero() {
             return Err(error(Outcome::Expired));
         }
-        let token = Token::new(self.slot.generation() + 1, &grant.token, usable.wall)
+        let token = Token::new(self.slot.generation() + 1, &grant.token, usable)
             .map_err(|_| error(Outcome::BadToken))?;
         let due = sent.after(schedule::refresh_after(
             lifetime,
@@ -428,7 +427,6 @@ impl<I: Issuer> Keeper<I> {
             status.generation = generation;
             status.obtained_at = Some(obtained_at);
             status.usable_until = Some(usable.wall);
-            status.ends = Some(usable.instant);
             status.expires_at = Some(expires_at);
             status.next_attempt = Some(due.wall);
             status.in_progress = false;

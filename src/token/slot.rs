@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::acceptance::{Acceptance, Rejection};
+use super::deadline::Deadline;
 use super::events::TokenEvents;
 use super::outcome::Outcome;
 use super::status::TokenStatus;
@@ -30,7 +31,7 @@ pub struct Token {
     cws: HeaderValue,
     /// Built at first use: few services need it, and a token has 2 KB.
     bearer: OnceLock<HeaderValue>,
-    usable_until: SystemTime,
+    usable_until: Deadline,
 }
 
 /// The scheme before the token in [`Token::cws`].
@@ -44,7 +45,7 @@ impl Token {
     pub fn new(
         generation: u64,
         token: &SecretString,
-        usable_until: SystemTime,
+        usable_until: Deadline,
     ) -> Result<Self, InvalidHeaderValue> {
         Ok(Self {
             generation,
@@ -100,13 +101,18 @@ impl Token {
 
     /// Returns the end of the period in which the token is sent, shortly before it expires at
     /// Citrix.
-    pub const fn usable_until(&self) -> SystemTime {
+    pub const fn usable_until(&self) -> Deadline {
         self.usable_until
     }
 
     /// Returns `true` if the token may be sent at `now`.
-    pub fn is_usable(&self, now: SystemTime) -> bool {
-        now < self.usable_until
+    pub fn is_usable(&self, now: Deadline) -> bool {
+        !self.usable_until.is_reached(now)
+    }
+
+    /// Returns `true` once the token was withdrawn at its end.
+    pub fn is_withdrawn(&self) -> bool {
+        self.usable_until.wall == SystemTime::UNIX_EPOCH
     }
 }
 
@@ -164,7 +170,7 @@ impl TokenSlot {
         let (generation, usable_until) = (token.generation, token.usable_until);
         slot.publish(token, |status| {
             status.generation = generation;
-            status.usable_until = Some(usable_until);
+            status.usable_until = Some(usable_until.wall);
         });
         slot
     }
@@ -175,17 +181,21 @@ impl TokenSlot {
     }
 
     /// Returns the token if it may be sent at `now`, never an expired one.
-    pub fn usable(&self, now: SystemTime) -> Option<Arc<Token>> {
+    pub fn usable(&self, now: Deadline) -> Option<Arc<Token>> {
         self.token.load_full().filter(|token| token.is_usable(now))
     }
 
-    /// Returns the rest of the period in which the newest token is sent, on the clock that ends it
-    /// first.
+    /// Returns the end of the token, unless it was withdrawn.
+    pub(super) fn ends(&self) -> Option<Deadline> {
+        let current = self.current();
+        let token = current.as_ref().filter(|token| !token.is_withdrawn());
+        token.map(|token| token.usable_until())
+    }
+
+    /// Returns the rest of the period in which the newest token is sent.
     pub(super) fn usable_for(&self, clock: Clock) -> Option<Duration> {
-        let status = self.status.borrow();
-        let left = status.usable_until?.duration_since(clock.now()).ok()?;
-        let ends = status.ends?.saturating_duration_since(Instant::now());
-        Some(left.min(ends)).filter(|left| !left.is_zero())
+        let left = self.current().as_ref()?.usable_until.left(clock);
+        (!left.is_zero()).then_some(left)
     }
 
     /// Returns the slots of the requests that wait for this credential's token.
@@ -237,14 +247,14 @@ impl TokenSlot {
         timeout: Duration,
     ) -> Result<Arc<Token>, Unavailable> {
         // The common case needs no timer.
-        if let Some(token) = self.usable(clock.now()) {
+        if let Some(token) = self.usable(Deadline::now(clock)) {
             return Ok(token);
         }
         let end = Instant::now() + timeout;
         let hopeless = |status: &TokenStatus| {
             !status.may_recover_within(end.saturating_duration_since(Instant::now()))
         };
-        self.wait(timeout, || self.usable(clock.now()), hopeless)
+        self.wait(timeout, || self.usable(Deadline::now(clock)), hopeless)
             .await
     }
 
@@ -260,7 +270,7 @@ impl TokenSlot {
         timeout: Duration,
     ) -> Result<Arc<Token>, Unavailable> {
         let newer = || {
-            self.usable(clock.now())
+            self.usable(Deadline::now(clock))
                 .filter(|token| token.generation > generation)
         };
         self.wait(timeout, newer, |status| {
@@ -436,15 +446,18 @@ impl TokenSlot {
         self.status.send_modify(change);
     }
 
-    /// Marks the current token as expired, whatever its `usable_until`: the wall clock may be set
-    /// back.
-    pub(super) fn expire(&self, now: SystemTime) {
+    /// Withdraws the current token at its end.
+    pub(super) fn withdraw(&self, now: Deadline) {
         if let Some(token) = self.token.load_full() {
+            let usable_until = Deadline {
+                wall: SystemTime::UNIX_EPOCH,
+                ..now
+            };
             self.token.store(Some(Arc::new(Token {
-                usable_until: SystemTime::UNIX_EPOCH,
+                usable_until,
                 ..Token::clone(&token)
             })));
-            self.update(|status| (status.usable_until, status.ends) = (Some(now), None));
+            self.update(|status| status.usable_until = Some(now.wall));
         }
     }
 }

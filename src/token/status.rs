@@ -115,8 +115,6 @@ pub struct TokenStatus {
     pub obtained_at: Option<SystemTime>,
     /// End of the period in which the newest token is sent.
     pub usable_until: Option<SystemTime>,
-    /// The same on the monotonic clock; `None` once it was reached.
-    pub ends: Option<Instant>,
     /// Expiry of the newest token at Citrix.
     pub expires_at: Option<SystemTime>,
     /// Time of the next login; in the past while one is in progress.

@@ -8,6 +8,7 @@ use crate::exchange::Exchange;
 use crate::limit::scope::Scope;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
+use crate::token::deadline::Deadline;
 use crate::token::events::EventKind;
 use crate::token::rejections::Reaction;
 use crate::token::slot::ForcedRefresh;
@@ -66,7 +67,7 @@ impl SendContext<'_> {
     ) -> Result<(), ReplayOutcome> {
         let generation = unauthorized.token.generation();
         if customer
-            .usable_token(self.shared.clock.now())
+            .usable_token(Deadline::now(self.shared.clock))
             .is_some_and(|token| token.generation() > generation)
         {
             return Ok(());

@@ -12,6 +12,7 @@ use super::*;
 use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
 use crate::fleet::scripted::ScriptedStore;
 use crate::site::api::ApiError;
+use crate::token::deadline::Deadline;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -61,7 +62,7 @@ fn token(generation: u64) -> Token {
     Token::new(
         generation,
         &text,
-        Clock::SYSTEM.now() + Duration::from_hours(1),
+        Deadline::now(Clock::SYSTEM).after(Duration::from_hours(24)),
     )
     .unwrap()
 }

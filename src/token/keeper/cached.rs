@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use tracing::info;
 
-use super::deadline::Deadline;
 use super::reader::SecretSnapshot;
 use super::secrets::SecretSelector;
 use super::{Keeper, LoginReason, LoginSchedule, NewToken};
@@ -12,6 +11,7 @@ use crate::config::Credential;
 use crate::token::cache::{
     Cache, CachedRejection, CachedToken, CredentialId, Fingerprint, LoginLock,
 };
+use crate::token::deadline::Deadline;
 use crate::token::issuer::{Issuer, LoginError};
 use crate::token::outcome::Outcome;
 use crate::token::schedule::{self, Failures};
@@ -98,12 +98,12 @@ impl<I: Issuer> Keeper<I> {
         );
         let refresh = schedule::refresh_after(lifetime, self.settings.refresh_at, fastrand::f64());
         let due = Deadline::at(obtained_at + refresh, self.clock);
-        let has_usable = self.slot.usable(self.clock.now()).is_some() && !even_overdue;
+        let has_usable = self.slot.usable(Deadline::now(self.clock)).is_some() && !even_overdue;
         let overdue = due.left(self.clock).is_zero();
         if usable.left(self.clock).is_zero() || (overdue && has_usable) {
             return None;
         }
-        let token = Token::new(self.slot.generation() + 1, &text, usable.wall).ok()?;
+        let token = Token::new(self.slot.generation() + 1, &text, usable).ok()?;
         Some(NewToken {
             token,
             text,
@@ -176,7 +176,8 @@ impl<I: Issuer> Keeper<I> {
         if is_limited && reason == LoginReason::NewSecret {
             return None;
         }
-        let is_served = self.slot.usable(self.clock.now()).is_some() && !self.slot.is_rejected();
+        let is_served =
+            self.slot.usable(Deadline::now(self.clock)).is_some() && !self.slot.is_rejected();
         let due_if_forced = Deadline::at(rejection.short_until, self.clock);
         let due = if is_served {
             Deadline::at(rejection.until, self.clock)

@@ -7,30 +7,34 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::system::clock::Clock;
+use crate::token::deadline::Deadline;
 use crate::token::slot::TokenSlot;
 
 /// Time between two looks at a slot without a token; a new one is a change, which is awaited anyway.
 const WITHOUT_TOKEN: Duration = Duration::from_hours(24);
 
-/// Withdraws each token at the end of its usable lifetime on the monotonic clock: once the wall clock
-/// was set back, it would be sent beyond. Runs besides the logins, which may take longer than the
-/// token is valid.
+/// Withdraws each token at the end of its usable lifetime on the monotonic clock, so that status and
+/// queue know of it. Runs besides the logins, which may take longer than the token is valid.
 pub(super) async fn withdraw_expired(slot: &TokenSlot, clock: Clock, customer: &str) -> Infallible {
     let mut changes = slot.changes();
     loop {
-        let ends = changes.borrow_and_update().ends;
-        let end = ends.unwrap_or_else(|| Instant::now() + WITHOUT_TOKEN);
+        changes.mark_unchanged();
+        let end = slot.ends().map(|ends| ends.instant);
+        let end = end.unwrap_or_else(|| Instant::now() + WITHOUT_TOKEN);
         // An error would be the end of the slot, which outlives this.
-        if timeout_at(end, changes.changed()).await.is_ok() || ends.is_none() {
+        if timeout_at(end, changes.changed()).await.is_ok() {
             continue;
         }
-        let now = clock.now();
-        if slot.usable(now).is_some() {
+        let Some(ends) = slot.ends() else {
+            continue;
+        };
+        let now = Deadline::now(clock);
+        if now.wall < ends.wall {
             warn!(
                 customer,
                 "wall clock set back; token withdrawn at the end of its lifetime"
             );
         }
-        slot.expire(now);
+        slot.withdraw(now);
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::deadline::Deadline;
 use super::{Keeper, LoginSchedule};
+use crate::token::deadline::Deadline;
 use crate::token::events::EventKind;
 use crate::token::issuer::{Issuer, LoginError};
 use crate::token::outcome::Outcome;
@@ -16,17 +16,16 @@ impl<I: Issuer> Keeper<I> {
     /// Publishes a failed login of this keeper's. Returns the deadlines of the next one.
     pub(super) fn schedule_retry(&mut self, error: &LoginError) -> LoginSchedule {
         self.failures = self.failures.with(error.outcome);
-        let now = self.clock.now();
+        let now = Deadline::now(self.clock);
         // A token that Citrix rejects does not justify the longer backoff.
         let usable_for = self.slot.usable_for(self.clock);
         let usable_for = usable_for.filter(|_| !self.slot.is_rejected());
         let random = fastrand::f64();
         let backoff = self.failures.backoff(usable_for, error.retry_after, random);
-        let due = Deadline::now(self.clock).after(backoff);
+        let due = now.after(backoff);
         // A forced login waits for the shorter backoff only.
         let short = self.failures.backoff(None, error.retry_after, random);
-        let due_if_forced =
-            Deadline::now(self.clock).after(short.max(self.forced_wait()).min(backoff));
+        let due_if_forced = now.after(short.max(self.forced_wait()).min(backoff));
         let schedule = LoginSchedule { due, due_if_forced };
         let transaction_id = error.transaction_id.clone();
         self.report_failure(error.outcome, transaction_id, &schedule);

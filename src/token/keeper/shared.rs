@@ -7,7 +7,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use super::deadline::Deadline;
 use super::secrets::SecretSelector;
 use super::{Keeper, LoginReason, LoginSchedule, NewToken};
 use crate::fleet::State;
@@ -15,6 +14,7 @@ use crate::fleet::tokens::{
     Decision, LoginEnd, LoginIntent, LoginTurn, SharedLogins, SharedToken, Verdict,
 };
 use crate::token::cache::{CachedRejection, CachedToken, Fingerprint};
+use crate::token::deadline::Deadline;
 use crate::token::issuer::{Issuer, LoginError};
 use crate::token::outcome::Outcome;
 use crate::token::response::MAX_LIFETIME;
@@ -174,7 +174,7 @@ impl<I: Issuer> Keeper<I> {
     async fn ask_store(&mut self, reason: LoginReason, began: SystemTime) -> Step {
         let snapshot = self.read_secrets().await;
         let secrets = self.secrets.fingerprints(&snapshot);
-        let is_served = self.slot.usable(self.clock.now()).is_some();
+        let is_served = self.slot.usable(Deadline::now(self.clock)).is_some();
         let Some(shared) = self.shared.as_mut().filter(|_| !secrets.is_empty()) else {
             return Step::LogIn(None);
         };
@@ -475,7 +475,7 @@ impl<I: Issuer> Keeper<I> {
     /// Publishes the token in use.
     async fn publish_current(&mut self) {
         let status = self.slot.status();
-        let token = self.slot.usable(self.clock.now());
+        let token = self.slot.usable(Deadline::now(self.clock));
         let token = token.filter(|_| !self.slot.is_rejected());
         let (Some(token), Some(obtained_at), Some(expires_at)) =
             (token, status.obtained_at, status.expires_at)

@@ -11,8 +11,21 @@ fn at(seconds: u64) -> SystemTime {
 const CLOCK: Clock = Clock::custom(|| SystemTime::UNIX_EPOCH + Duration::from_secs(100));
 const WAIT: Duration = Duration::from_secs(5);
 
+/// A moment at which the wall clock reads `seconds`, and the monotonic clock what it reads now.
+fn moment(seconds: u64) -> Deadline {
+    Deadline {
+        wall: at(seconds),
+        instant: Instant::now(),
+    }
+}
+
+/// A token that ends on the wall clock.
 fn token(generation: u64, usable_until: u64) -> Token {
-    Token::new(generation, &SecretString::from("t"), at(usable_until)).unwrap()
+    let usable_until = Deadline {
+        instant: Instant::now() + Duration::from_hours(1),
+        ..moment(usable_until)
+    };
+    Token::new(generation, &SecretString::from("t"), usable_until).unwrap()
 }
 
 fn put(slot: &TokenSlot, generation: u64, usable_until: u64) {
@@ -42,24 +55,35 @@ fn fail_with(slot: &TokenSlot, pause: f64, outcome: Outcome) {
 #[test]
 fn token_is_usable_until_its_end_exclusive() {
     let slot = TokenSlot::new();
-    assert!(slot.usable(at(0)).is_none());
+    assert!(slot.usable(moment(0)).is_none());
     put(&slot, 1, 100);
-    assert!(slot.usable(at(99)).is_some());
-    assert!(slot.usable(at(100)).is_none());
-    assert!(slot.usable(at(101)).is_none());
+    assert!(slot.usable(moment(99)).is_some());
+    assert!(slot.usable(moment(100)).is_none());
+    assert!(slot.usable(moment(101)).is_none());
+}
+
+#[test]
+fn token_ends_on_the_monotonic_clock_if_the_wall_clock_was_set_back() {
+    let slot = TokenSlot::holding(token(1, 4000));
+    let later = |seconds| Deadline {
+        wall: at(100),
+        instant: Instant::now() + Duration::from_secs(seconds),
+    };
+    assert!(slot.usable(later(3500)).is_some());
+    assert!(slot.usable(later(3601)).is_none());
 }
 
 #[test]
 fn token_invalid_in_a_header_is_rejected() {
-    assert!(Token::new(1, &SecretString::from("a\r\nb"), at(1)).is_err());
+    assert!(Token::new(1, &SecretString::from("a\r\nb"), moment(1)).is_err());
 }
 
 #[test]
-fn expired_token_stays_unusable_on_a_clock_set_back() {
+fn withdrawn_token_stays_unusable_on_a_clock_set_back() {
     let slot = TokenSlot::holding(token(1, 1000));
-    assert!(slot.usable(at(400)).is_some());
-    slot.expire(at(500));
-    assert!(slot.usable(at(400)).is_none());
+    assert!(slot.usable(moment(400)).is_some());
+    slot.withdraw(moment(500));
+    assert!(slot.usable(moment(400)).is_none());
     assert_eq!(slot.generation(), 1);
 }
 

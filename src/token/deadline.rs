@@ -9,20 +9,25 @@ use crate::system::clock::Clock;
 /// An instant on both clocks, reached as soon as either clock reaches it: the wall clock advances
 /// while the machine is suspended, and the monotonic clock cannot be set back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
-    pub(super) wall: SystemTime,
-    pub(super) instant: Instant,
+pub struct Deadline {
+    /// On the wall clock.
+    pub wall: SystemTime,
+    /// On the monotonic clock.
+    pub instant: Instant,
 }
 
 impl Deadline {
-    pub(super) fn now(clock: Clock) -> Self {
+    /// Returns the current time.
+    pub fn now(clock: Clock) -> Self {
         Self {
             wall: clock.now(),
             instant: Instant::now(),
         }
     }
 
-    pub(super) fn after(self, wait: Duration) -> Self {
+    /// Returns the time `wait` later.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
         Self {
             wall: self.wall + wait,
             instant: self.instant + wait,
@@ -30,7 +35,7 @@ impl Deadline {
     }
 
     /// Returns the deadline at wall-clock time `wall`, by the current offset between the clocks.
-    pub(super) fn at(wall: SystemTime, clock: Clock) -> Self {
+    pub fn at(wall: SystemTime, clock: Clock) -> Self {
         let now = Self::now(clock);
         Self {
             wall,
@@ -38,8 +43,13 @@ impl Deadline {
         }
     }
 
+    /// Returns `true` if either clock has reached the deadline at `now`.
+    pub fn is_reached(self, now: Self) -> bool {
+        now.wall >= self.wall || now.instant >= self.instant
+    }
+
     /// Returns the remaining time; zero once either clock has reached the deadline.
-    pub(super) fn left(self, clock: Clock) -> Duration {
+    pub fn left(self, clock: Clock) -> Duration {
         let wall = self.wall.duration_since(clock.now()).unwrap_or_default();
         wall.min(self.instant.saturating_duration_since(Instant::now()))
     }
