@@ -242,6 +242,17 @@ impl SharedLogins {
         })
     }
 
+    /// Publishes the wait that Citrix requested in a login without the store's decision. Returns
+    /// `false` without a store.
+    pub async fn publish_wait(&mut self, wait: Duration) -> bool {
+        let request = Request::Finish {
+            identity: self.follow(),
+            attempt: ATTEMPTS.fetch_add(1, Ordering::Relaxed),
+            result: LoginResult::Throttled { wait },
+        };
+        self.fleet.request(request).await.is_some()
+    }
+
     /// Publishes a token that this replica obtained without the store's decision.
     pub async fn publish(&mut self, token: &SharedToken) {
         let identity = self.follow();

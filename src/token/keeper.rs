@@ -74,6 +74,8 @@ pub struct Keeper<I> {
     shared: Option<Box<SharedLogins>>,
     /// The scheduled login is postponed until the store is back.
     awaits_store: bool,
+    /// The other replicas do not know of the wait that a 429 requested.
+    shares_wait: bool,
     failures: Failures,
     /// Start of the last login that a 401 or an operator triggered.
     last_forced: Option<Instant>,
@@ -158,6 +160,7 @@ impl<I: Issuer> Keeper<I> {
             cache: cache.map(|cache| CacheHandle::new(cache, &credential)),
             shared,
             awaits_store: false,
+            shares_wait: false,
             settings,
             slot,
             issuer,
@@ -279,9 +282,7 @@ impl<I: Issuer> Keeper<I> {
             }
             Err(error) => {
                 let schedule = self.schedule_retry(&error);
-                if let Some(turn) = turn {
-                    self.share_failure(turn, &error, &schedule).await;
-                }
+                self.share_failure(turn, &error, &schedule).await;
                 self.store_rejection(&error, secrets, self.failures, &schedule)
                     .await;
                 schedule
@@ -415,6 +416,7 @@ impl<I: Issuer> Keeper<I> {
         let due_if_forced = Deadline::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_rejected();
         self.failures = Failures::default();
+        self.shares_wait = false;
         // Metrics first: a scrape may follow the request that the token wakes.
         self.metrics.set_token(generation, expires_at);
         self.metrics.set_schedule(due.wall, 0);

@@ -74,6 +74,7 @@ impl<I: Issuer> Keeper<I> {
     /// Takes a newer token after a notification. A store that lost its data gets this replica's.
     pub(super) async fn sync_shared(&mut self) -> Option<LoginSchedule> {
         let began = self.clock.now();
+        self.share_wait().await;
         let reason = if self.slot.is_rejected() {
             LoginReason::Rejected
         } else {
@@ -446,13 +447,18 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Shares Citrix's verdict on a failed login; other failures end the lock only.
+    /// Shares Citrix's verdict on a failed login; other failures end the lock only. Of a login without
+    /// a turn, only a 429 concerns the other replicas.
     pub(super) async fn share_failure(
-        &self,
-        turn: LoginTurn,
+        &mut self,
+        turn: Option<LoginTurn>,
         error: &LoginError,
         schedule: &LoginSchedule,
     ) {
+        let Some(turn) = turn else {
+            self.shares_wait = error.outcome == Outcome::RateLimited;
+            return self.share_wait().await;
+        };
         let short_wait = schedule.due_if_forced.left(self.clock);
         let end = if error.outcome.rejects_secret() {
             let transaction_id = error.transaction_id.as_ref();
@@ -470,6 +476,16 @@ impl<I: Issuer> Keeper<I> {
             LoginEnd::Failed
         };
         self.end_turn(turn, end).await;
+    }
+
+    /// Shares the wait that a 429 requested, once the store is there.
+    async fn share_wait(&mut self) {
+        let wait = self.current_schedule().due_if_forced.left(self.clock);
+        if self.shares_wait
+            && let Some(shared) = &mut self.shared
+        {
+            self.shares_wait = !wait.is_zero() && !shared.publish_wait(wait).await;
+        }
     }
 
     /// Publishes the token in use.

@@ -230,19 +230,38 @@ async fn invalid_secret_of_ten_replicas_is_tried_as_often_as_that_of_one() {
     }
 }
 
+/// Limits logins in the first 30 s, and requests a wait of 40 s.
+fn limited_at_first(call: &LoginCall, at: Duration) -> Result<(), LoginError> {
+    if at > Duration::from_secs(30) {
+        return accepted(call, at);
+    }
+    let limited = login_error(Outcome::RateLimited).map(drop);
+    limited.map_err(|error| LoginError {
+        retry_after: Some(Duration::from_secs(40)),
+        ..error
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn rate_limited_login_holds_back_every_replica() {
-    let members = Members::start(REPLICAS, |call, at| {
-        if at > Duration::from_secs(30) {
-            return accepted(call, at);
-        }
-        let limited = login_error(Outcome::RateLimited).map(drop);
-        limited.map_err(|error| LoginError {
-            retry_after: Some(Duration::from_secs(40)),
-            ..error
-        })
-    });
+    let members = Members::start(REPLICAS, limited_at_first);
     seconds(39.0).await;
+    assert_eq!(members.logins(), 1);
+    seconds(10.0).await;
+    assert_eq!((members.logins(), members.tokens().len()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rate_limited_login_without_a_store_holds_back_other_replicas_once_it_is_back() {
+    let mut members = Members::new();
+    members.store.set_up(false);
+    members.add(KEY, credential(secret("s"), None), limited_at_first);
+    seconds(5.0).await;
+    assert_eq!(members.logins(), 1);
+    members.store.set_up(true);
+    seconds(1.0).await;
+    members.add(KEY, credential(secret("s"), None), limited_at_first);
+    seconds(33.0).await;
     assert_eq!(members.logins(), 1);
     seconds(10.0).await;
     assert_eq!((members.logins(), members.tokens().len()), (2, 1));
