@@ -34,8 +34,9 @@ struct State {
     refusal: Option<Refusal>,
     tokens: Vec<Issued>,
     logins: Vec<Instant>,
-    /// Before this moment a 429 asked for no login.
-    no_login_before: Option<Instant>,
+    /// Before this moment a 429 asked for no login; with the secret of that login, since a new one is
+    /// tried at once.
+    no_login_before: Option<(Instant, u64)>,
     in_flight: Vec<InFlight>,
     /// Until then, replicas may not know of each other.
     unsettled_until: Instant,
@@ -231,11 +232,13 @@ impl Cloud {
     fn login(&self, replica: usize, secret: u64) -> (Duration, Result<Duration, LoginError>) {
         let mut state = self.lock();
         let now = Instant::now();
-        let awaited = state.no_login_before.is_none_or(|until| now >= until);
-        let awaited = awaited || now < state.unsettled_until;
-        self.trace.check(awaited, || {
-            format!("replica {replica} logs in although a 429 asked it to wait")
-        });
+        let is_early = state
+            .no_login_before
+            .is_some_and(|(until, of)| now < until && of == secret);
+        self.trace
+            .check(!is_early || now < state.unsettled_until, || {
+                format!("replica {replica} logs in although a 429 asked it to wait")
+            });
         state.logins.push(now);
         let latency = Duration::from_millis(state.random.u64(30..600));
         let failed = |outcome, hint| {
@@ -252,7 +255,7 @@ impl Cloud {
                 return (REQUEST_TIMEOUT, Err(error));
             }
             Some(Failure::Limited(hint)) => {
-                state.no_login_before = hint.map(|hint| now + hint);
+                state.no_login_before = hint.map(|hint| (now + hint, secret));
                 return failed(Outcome::RateLimited, hint);
             }
             Some(Failure::ServerError(hint)) => return failed(Outcome::Http5xx, hint),
