@@ -102,6 +102,20 @@ pub(crate) struct Account {
     pub(crate) hits: Vec<Hit>,
 }
 
+impl Account {
+    /// Returns the scope of a request that was served after a 401.
+    fn replayed(&self) -> Option<Scope> {
+        let (_, outcome) = self.ended.as_ref()?;
+        let [.., before, last] = self.hits.as_slice() else {
+            return None;
+        };
+        let is_served = last.treatment == Treatment::Served
+            && matches!(outcome, Outcome::Responded { reason: None, .. });
+        let is_replay = before.treatment == Treatment::Failed(401);
+        (is_served && is_replay).then(|| self.plan.scope())
+    }
+}
+
 /// All accounts, open ones and totals of closed ones.
 pub(crate) struct Ledger {
     books: Mutex<Books>,
@@ -233,11 +247,6 @@ impl Ledger {
 
     /// Notes what the upstream does with the request.
     pub(crate) fn treated(&self, id: u64, hit: usize, treatment: Treatment) {
-        if treatment == Treatment::Served
-            && let Some(scope) = self.replayed(id, hit)
-        {
-            self.evidence.tokens.accept(scope);
-        }
         // A connection may end after the whole response, or as a fault wants it.
         let is_final = |hit: &Hit| treatment != Treatment::Gone || hit.treatment == Treatment::Open;
         self.change(id, hit, |hit| {
@@ -245,14 +254,16 @@ impl Ledger {
                 hit.treatment = treatment;
             }
         });
+        self.note_replay(id);
     }
 
-    /// Returns the scope of a request whose arrival follows a 401.
-    fn replayed(&self, id: u64, hit: usize) -> Option<Scope> {
-        let books = self.books();
-        let account = books.open.get(&id)?;
-        let before = account.hits.get(hit.checked_sub(1)?)?;
-        (before.treatment == Treatment::Failed(401)).then(|| account.plan.scope())
+    /// Notes a replay that the upstream accepted, once the gateway must have seen that: its caller got
+    /// the response.
+    fn note_replay(&self, id: u64) {
+        let scope = self.books().open.get(&id).and_then(Account::replayed);
+        if let Some(scope) = scope {
+            self.evidence.tokens.accept(scope);
+        }
     }
 
     fn change(&self, id: u64, hit: usize, change: impl FnOnce(&mut Hit)) {
@@ -268,6 +279,7 @@ impl Ledger {
         if let Some(account) = self.books().open.get_mut(&id) {
             account.ended = Some((Instant::now(), outcome));
         }
+        self.note_replay(id);
     }
 
     /// Notes a violation that no account shows.
@@ -293,8 +305,9 @@ impl Ledger {
         for account in due {
             let category = verdict::of(&account, &self.evidence);
             if category.is_violation() {
+                let tokens = self.evidence.tokens.describe(account.plan.scope());
                 books.violate(format!(
-                    "request {}: {category:?}; {account:?}",
+                    "request {}: {category:?}; {account:?}; {tokens}",
                     account.plan.id
                 ));
             }

@@ -21,6 +21,8 @@ pub(crate) const DELAY: Duration = Duration::from_secs(1);
 const MAX_AGE: Duration = Duration::from_secs(240);
 /// Logins and revocations kept.
 const MAX_EVENTS: usize = 1000;
+/// Logins and revocations that a violation shows.
+const MAX_SHOWN: usize = 20;
 
 /// Everything about tokens that explains a 401.
 #[derive(Default)]
@@ -34,6 +36,7 @@ struct State {
     scopes: HashMap<Scope, VecDeque<Run>>,
 }
 
+#[derive(Debug)]
 struct Login {
     begin: Instant,
     end: Instant,
@@ -42,6 +45,7 @@ struct Login {
 }
 
 /// Rejections of one token, or accepted replays, without another event of their scope between them.
+#[derive(Debug)]
 struct Run {
     /// `None` for accepted replays.
     rejected: Option<u64>,
@@ -105,6 +109,15 @@ impl TokenHistory {
                 last: now,
             }),
         }
+    }
+
+    /// Returns what is known of a scope, and the newest logins and revocations, for a violation.
+    pub(crate) fn describe(&self, scope: Scope) -> String {
+        let state = self.state();
+        let runs = state.scopes.get(&scope);
+        let logins: Vec<_> = state.logins.iter().rev().take(MAX_SHOWN).collect();
+        let revocations: Vec<_> = state.revocations.iter().rev().take(MAX_SHOWN).collect();
+        format!("{runs:?} {logins:?} {revocations:?}")
     }
 
     /// Returns the rule by which the gateway passed a 401.

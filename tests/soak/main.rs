@@ -283,6 +283,33 @@ async fn second_token_rejected_within_a_minute_suppresses_logins_for_a_minute() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn replay_counts_as_accepted_once_its_caller_got_the_response() {
+    let got = Outcome::Responded {
+        status: 200,
+        reason: None,
+        end: End::Complete,
+    };
+    for (outcome, is_suppressed) in [(Outcome::Left, true), (got, false)] {
+        let soak = Soak::start().await;
+        let ledger = Ledger::new(Arc::clone(&soak.tokens));
+        soak.tokens.revoke(1);
+        soak.passes_401(get(), 1).await;
+        soak.log_in(Some(2));
+        ledger.send(get());
+        for (token, treatment) in [(1, Treatment::Failed(401)), (2, Treatment::Served)] {
+            let (plan, hit) = ledger.arrive(1).unwrap();
+            ledger.authorized(&plan, hit, token, token == 2);
+            ledger.treated(1, hit, treatment);
+        }
+        ledger.end(1, outcome);
+        advance(30 * SECOND).await;
+        soak.tokens.revoke(2);
+        let category = soak.passes_401(get(), 2).await;
+        assert_eq!(is_documented(&category, "suppressed"), is_suppressed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn accepted_replay_between_two_rejected_tokens_prevents_the_suppression() {
     let soak = Soak::start().await;
     soak.tokens.revoke(1);
