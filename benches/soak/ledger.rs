@@ -104,7 +104,7 @@ pub(crate) struct Account {
 
 impl Account {
     /// Returns the scope of a request that was served after a 401.
-    fn replayed(&self) -> Option<Scope> {
+    fn replayed_scope(&self) -> Option<Scope> {
         let (_, outcome) = self.ended.as_ref()?;
         let [.., before, last] = self.hits.as_slice() else {
             return None;
@@ -254,13 +254,15 @@ impl Ledger {
                 hit.treatment = treatment;
             }
         });
-        self.note_replay(id);
+        if treatment == Treatment::Served {
+            self.note_replay(id);
+        }
     }
 
     /// Notes a replay that the upstream accepted, once the gateway must have seen that: its caller got
     /// the response.
     fn note_replay(&self, id: u64) {
-        let scope = self.books().open.get(&id).and_then(Account::replayed);
+        let scope = self.books().open.get(&id).and_then(Account::replayed_scope);
         if let Some(scope) = scope {
             self.evidence.tokens.accept(scope);
         }

@@ -69,8 +69,9 @@ pub(crate) enum Behaviour {
     DripDownload,
 }
 
-/// A caller and a service: what the suppression of forced logins applies to.
-pub(crate) type Scope = (Credential, Service);
+/// A caller, a service and a first segment at the upstream: what the suppression of forced logins
+/// applies to.
+pub(crate) type Scope = (Credential, Service, u64);
 
 /// A request to be sent.
 #[derive(Clone, Debug)]
@@ -190,7 +191,19 @@ impl Plan {
             Credential::CwsAuth => Credential::Bearer,
             other => other,
         };
-        (caller, self.service)
+        let segment = match self.service {
+            Service::Tls | Service::Http2 | Service::Gated => self.segment(),
+            // The same for all.
+            Service::Api | Service::Links | Service::OData | Service::Batch | Service::Rejected => {
+                0
+            }
+        };
+        (caller, self.service, segment)
+    }
+
+    /// Returns the number in the path.
+    const fn segment(&self) -> u64 {
+        self.id % 8
     }
 
     /// Returns whether the gateway can send the request again: a batch, or one whose body its buffer
@@ -201,7 +214,7 @@ impl Plan {
 
     /// Returns the target, which determines the response of the upstream.
     pub(crate) fn target(&self) -> String {
-        let (id, segment) = (self.id, self.id % 8);
+        let (id, segment) = (self.id, self.segment());
         let framing = match self.download_framing {
             Framing::Length(_) => 'l',
             Framing::Chunked => 'c',
