@@ -243,14 +243,15 @@ impl SharedLogins {
     }
 
     /// Publishes the wait that Citrix requested in a login without the store's decision. Returns
-    /// `false` without a store.
+    /// `false` without a store, and while another replica logs in.
     pub async fn publish_wait(&mut self, wait: Duration) -> bool {
         let request = Request::Finish {
             identity: self.follow(),
             attempt: ATTEMPTS.fetch_add(1, Ordering::Relaxed),
             result: LoginResult::Throttled { wait },
         };
-        self.fleet.request(request).await.is_some()
+        let response = self.fleet.request(request).await;
+        response.is_some_and(|response| response.body == Body::Done)
     }
 
     /// Publishes a token that this replica obtained without the store's decision.

@@ -111,7 +111,7 @@ impl Token {
     }
 
     /// Returns `true` once the token was withdrawn at its end.
-    pub fn is_withdrawn(&self) -> bool {
+    fn is_withdrawn(&self) -> bool {
         self.usable_until.wall == SystemTime::UNIX_EPOCH
     }
 }

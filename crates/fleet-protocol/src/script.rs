@@ -18,6 +18,7 @@ use crate::time::{MAX_CLOCK_LAG, Timing, micros, millis};
 const CLOCK: &str = include_str!("lua/clock.lua");
 const QUEUE: &str = include_str!("lua/queue.lua");
 const PUMP: &str = include_str!("lua/pump.lua");
+const DATED: &str = include_str!("lua/dated.lua");
 
 /// A script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +120,11 @@ impl Script {
             Self::Enter | Self::Leave | Self::Beat | Self::Bye => {
                 [clock, QUEUE, PUMP, body].concat()
             }
-            _ => [clock, body].concat(),
+            Self::Login | Self::Finish => {
+                let lag = format!("local lag = {}\n", millis(MAX_CLOCK_LAG));
+                [clock, &lag, DATED, body].concat()
+            }
+            Self::Reserve | Self::Close | Self::Gates | Self::Members => [clock, body].concat(),
         }
     }
 }
@@ -305,7 +310,7 @@ impl Login {
             .arg(self.lock)
             .arg(millis(self.lifetime).max(1));
         let interval = self.forced.map_or(0, |interval| millis(interval).max(1));
-        call.arg(interval).arg(millis(MAX_CLOCK_LAG)).call()
+        call.arg(interval).call()
     }
 }
 
@@ -333,7 +338,8 @@ impl Finish {
                 lifetime,
             } => {
                 let call = call.key(format_args!("s:{identity}:{secret}"));
-                call.arg(millis(*lifetime).max(1)).bytes(record).call()
+                let call = call.arg(millis(*lifetime).max(1)).bytes(record);
+                call.arg("dated").call()
             }
             LoginResult::Throttled { wait } => {
                 let wait = (*wait).min(MAX_LOGIN_WAIT);

@@ -3,8 +3,9 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// Time by which the store's clock may be behind one that it was read from before: twice the longest
-/// round trip, or a failover. What is later was set before the clock was set back.
+/// Time by which the store's clock may be behind the time of a record: that of a promoted server may
+/// differ, and a replica learns the time with a delay. A record of a later time was written before the
+/// clock was set back.
 pub const MAX_CLOCK_LAG: Duration = Duration::from_secs(5);
 
 /// A moment on the monotonic clock of this replica, since an origin that the caller chooses.

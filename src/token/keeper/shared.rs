@@ -74,20 +74,24 @@ impl<I: Issuer> Keeper<I> {
     /// Takes a newer token after a notification. A store that lost its data gets this replica's.
     pub(super) async fn sync_shared(&mut self) -> Option<LoginSchedule> {
         let began = self.clock.now();
-        self.share_wait().await;
         let reason = if self.slot.is_rejected() {
             LoginReason::Rejected
         } else {
             LoginReason::Scheduled
         };
         let token = self.shared.as_mut()?.token().await?;
-        match token {
+        let adopted = match token {
             Some(token) => self.adopt_shared(token, reason, began).await,
             None => {
                 self.publish_current().await;
                 None
             }
+        };
+        // A newer token disproves it.
+        if adopted.is_none() {
+            self.share_wait().await;
         }
+        adopted
     }
 
     /// Returns `true` if a login waits for the store, which decides again.
@@ -456,8 +460,11 @@ impl<I: Issuer> Keeper<I> {
         schedule: &LoginSchedule,
     ) {
         let Some(turn) = turn else {
-            self.shares_wait = error.outcome == Outcome::RateLimited;
-            return self.share_wait().await;
+            if error.outcome == Outcome::RateLimited {
+                self.unshared_wait = Some(schedule.due_if_forced);
+                self.share_wait().await;
+            }
+            return;
         };
         let short_wait = schedule.due_if_forced.left(self.clock);
         let end = if error.outcome.rejects_secret() {
@@ -478,13 +485,13 @@ impl<I: Issuer> Keeper<I> {
         self.end_turn(turn, end).await;
     }
 
-    /// Shares the wait that a 429 requested, once the store is there.
+    /// Shares the wait that a 429 requested, once the store is there and no other replica logs in.
     async fn share_wait(&mut self) {
-        let wait = self.current_schedule().due_if_forced.left(self.clock);
-        if self.shares_wait
-            && let Some(shared) = &mut self.shared
-        {
-            self.shares_wait = !wait.is_zero() && !shared.publish_wait(wait).await;
+        if let (Some(end), Some(shared)) = (self.unshared_wait, &mut self.shared) {
+            let wait = end.left(self.clock);
+            if wait.is_zero() || shared.publish_wait(wait).await {
+                self.unshared_wait = None;
+            }
         }
     }
 

@@ -4,7 +4,7 @@ if now > tonumber(ARGV[2]) then return {now, 'late'} end
 local joins, run = ARGV[6] == '1', ARGV[5] ~= '' and ARGV[5] or known_run
 if joins and run ~= known_run then start_grace_period() end -- It may lack what was granted.
 -- The clock was set back: gates would close once more.
-if last - now > silence then redis.call('DEL', KEYS[4]) end
+if last - now > lease then redis.call('DEL', KEYS[4]) end
 redis.call('HSET', beat, 'last', now, 'run', run)
 redis.call('PEXPIRE', beat, 3600000)
 local counts = {}

@@ -351,7 +351,7 @@ fn forced_login_is_not_deferred_by_one_from_before_the_clock_was_set_back() {
 }
 
 #[test]
-fn no_login_waits_for_a_429_or_a_lock_from_before_the_clock_was_set_back() {
+fn no_login_waits_for_a_429_a_lock_or_a_verdict_from_before_the_clock_was_set_back() {
     let Some(server) = StoreServer::start() else {
         return;
     };
@@ -386,6 +386,18 @@ fn no_login_waits_for_a_429_or_a_lock_from_before_the_clock_was_set_back() {
         let (reply, _) = store.run(seconds * 1_000_000, &Command::Finish(finish));
         reply.body
     };
+    let reject = |store: &mut Store, seconds: u64, number| {
+        let finish = Finish {
+            identity: name(7),
+            lock: lock(number),
+            result: LoginResult::Rejected {
+                secret: name(1),
+                record: b"a record\0 5".to_vec(),
+                lifetime: Duration::from_secs(30),
+            },
+        };
+        store.run(seconds * 1_000_000, &Command::Finish(finish));
+    };
     let throttled = |seconds| LoginOutcome::Throttled(Duration::from_secs(seconds));
     assert_eq!(login(&mut store, 9000, 1), LoginOutcome::Mine);
     assert_eq!(login(&mut store, 9001, 2), LoginOutcome::Held);
@@ -397,6 +409,46 @@ fn no_login_waits_for_a_429_or_a_lock_from_before_the_clock_was_set_back() {
     // By seconds, as after a failover.
     assert_eq!(login(&mut store, 5398, 5), throttled(34));
     assert_eq!(login(&mut store, 2000, 6), LoginOutcome::Mine);
+    reject(&mut store, 2001, 6);
+    let verdict = LoginOutcome::Rejected(b"a record\0 5".to_vec());
+    assert_eq!(login(&mut store, 2002, 7), verdict);
+    assert_eq!(login(&mut store, 1000, 8), LoginOutcome::Mine);
+}
+
+#[test]
+fn shorter_wait_of_a_429_does_not_replace_a_longer_one() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let mut store = Store::with_clock_argument(&server);
+    let lock = LockName {
+        replica: Replica(1),
+        number: 1,
+    };
+    for (wait, left) in [(60, 60), (1, 60), (90, 90)] {
+        let finish = Finish {
+            identity: name(7),
+            lock,
+            result: LoginResult::Throttled {
+                wait: Duration::from_secs(wait),
+            },
+        };
+        store.run(5_000_000_000, &Command::Finish(finish));
+        let login = Login {
+            identity: name(7),
+            secret: name(1),
+            lock,
+            lifetime: Duration::from_secs(20),
+            forced: None,
+            deadline: StoreTime(5_001_000),
+        };
+        let (reply, _) = store.run(5_000_000_000, &Command::Login(login));
+        let expected = Body::Login {
+            outcome: LoginOutcome::Throttled(Duration::from_secs(left)),
+            token: None,
+        };
+        assert_eq!(reply.body, expected);
+    }
 }
 
 #[test]

@@ -34,7 +34,8 @@ pub struct Model {
     forced: Expiring<Name, u64>,
     /// End of the wait, and the time at which it was set.
     throttled: BTreeMap<Name, (u64, u64)>,
-    rejected: Expiring<(Name, Name), Vec<u8>>,
+    /// With the times at which they were set.
+    rejected: Expiring<(Name, Name), (Vec<u8>, u64)>,
     facts: Expiring<Fact, Vec<u8>>,
     // Of the current command.
     now: u64,
@@ -260,7 +261,7 @@ impl Model {
             self.start_grace_period();
         }
         self.run = beat.run.or(self.run);
-        if self.last > self.now + millis(self.timing.silence()) {
+        if self.last > self.now + self.lease() {
             self.gates.clear();
         }
         self.last = self.now;
@@ -404,19 +405,28 @@ impl Model {
         })
     }
 
+    /// Returns the end of the wait that a 429 requested; 0 without one.
+    fn throttled_until(&self, identity: Name) -> u64 {
+        let latest = self.now + millis(MAX_CLOCK_LAG);
+        let known = self.throttled.get(&identity);
+        let current = known.filter(|(_, since)| *since <= latest);
+        current.map_or(0, |(opens, _)| *opens)
+    }
+
     fn login(&mut self, login: &Login) -> Body {
         let identity = login.identity;
         if self.now > login.deadline.0 {
             return Body::Late;
         }
         let latest = self.now + millis(MAX_CLOCK_LAG);
-        let throttled = self.throttled.get(&identity).copied();
-        let throttled = throttled.filter(|(opens, since)| *opens > self.now && *since <= latest);
+        let throttled = self.throttled_until(identity);
         let lock = self.locks.get(self.expiry(), &identity);
         let is_held = lock.is_some_and(|(_, since)| *since <= latest);
-        let outcome = if let Some((opens, _)) = throttled {
-            LoginOutcome::Throttled(Duration::from_millis(opens - self.now))
-        } else if let Some(verdict) = self.rejected.get(self.expiry(), &(identity, login.secret)) {
+        let verdict = self.rejected.get(self.expiry(), &(identity, login.secret));
+        let verdict = verdict.filter(|(_, since)| *since <= latest);
+        let outcome = if throttled > self.now {
+            LoginOutcome::Throttled(Duration::from_millis(throttled - self.now))
+        } else if let Some((verdict, _)) = verdict {
             LoginOutcome::Rejected(verdict.clone())
         } else if let Some(interval) = login.forced
             && let Some(permitted) = self.forced.get(self.expiry(), &identity).copied()
@@ -444,8 +454,9 @@ impl Model {
 
     fn finish(&mut self, finish: &Finish) -> Body {
         let identity = finish.identity;
+        let latest = self.now + millis(MAX_CLOCK_LAG);
         let lock = self.locks.get(self.expiry(), &identity);
-        if lock.is_some_and(|(lock, _)| *lock != finish.lock) {
+        if lock.is_some_and(|(lock, since)| *since <= latest && *lock != finish.lock) {
             return Body::Overtaken;
         }
         self.locks.remove(&identity);
@@ -465,11 +476,13 @@ impl Model {
                 lifetime,
             } => {
                 let key = (identity, *secret);
-                self.rejected.set(self.now, key, record.clone(), *lifetime);
+                let value = (record.clone(), self.now);
+                self.rejected.set(self.now, key, value, *lifetime);
             }
             LoginResult::Throttled { wait } => {
                 let wait = millis(*wait).clamp(1, millis(MAX_LOGIN_WAIT));
-                self.throttled.insert(identity, (self.now + wait, self.now));
+                let opens = self.throttled_until(identity).max(self.now + wait);
+                self.throttled.insert(identity, (opens, self.now));
             }
             LoginResult::Failed | LoginResult::Unneeded => {
                 self.forced.remove(&identity);

@@ -37,6 +37,12 @@ fn faults_in_the_head() -> Vec<Fault> {
         ("reset", String::new(), Rst, Truncated),
         ("stall", String::new(), Stall, Timeout),
         ("close within the head", partial(), Fin, Truncated),
+        (
+            "half-close within the head",
+            partial(),
+            HalfClose,
+            Truncated,
+        ),
         ("reset within the head", partial(), Rst, Truncated),
         ("stall within the head", partial(), Stall, Timeout),
         (

@@ -268,6 +268,29 @@ async fn rate_limited_login_without_a_store_holds_back_other_replicas_once_it_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn wait_of_a_429_is_not_shared_if_another_replica_has_a_token() {
+    let mut members = Members::start(1, accepted);
+    seconds(3.0).await;
+    members.store.set_up(false);
+    members.add(KEY, credential(secret("s"), None), |_, _| {
+        let limited = login_error(Outcome::RateLimited).map(drop);
+        limited.map_err(|error| LoginError {
+            retry_after: Some(Duration::from_mins(50)),
+            ..error
+        })
+    });
+    seconds(5.0).await;
+    assert_eq!(members.logins(), 2);
+    members.store.set_up(true);
+    seconds(2.0).await;
+    assert_eq!(members.states(), [TokenState::Fresh; 2]);
+    let keeper = &members.members[0].keeper;
+    keeper.slot.report_rejected(keeper.usable());
+    seconds(70.0).await;
+    assert_eq!((members.logins(), members.tokens().len()), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn failure_of_one_replicas_network_delays_no_other() {
     let mut members = Members::new();
     for _ in 0..3 {
