@@ -25,6 +25,7 @@ use crate::limit::owner::Exceeded;
 use crate::limit::{Admission, Admitted, Asker, Limit, QueuedRequest, WaitTimeout};
 use crate::proxy::pick_route::Picked;
 use crate::state::{Shared, Snapshot};
+use crate::token::deadline::Deadline;
 use crate::upstream::share::SharedResponse;
 
 /// Waits until `request` may be sent. A caller that waits for `100 Continue` is sent it first.
@@ -56,8 +57,12 @@ pub async fn queue(
     }
     // Nothing is sent without its audit line.
     exchange.audited().await?;
-    // Whether it is usable shows when the request is sent: a wait then is rare.
-    if !request.customer.has_token() {
+    let now = Deadline {
+        wall: shared.clock.now(),
+        // Saves a look at the clock: `send` compares both once more.
+        instant: exchange.began(),
+    };
+    if request.customer.usable_token(now).is_none() {
         exchange
             .usable_token(request.customer, live, shared.clock)
             .await?;

@@ -87,13 +87,6 @@ impl Customer {
         self.looks_up_site && self.site.known().is_none()
     }
 
-    /// Returns `true` if there is a token that has not been withdrawn. Reads no clock; see
-    /// [`Customer::usable_token`].
-    pub fn has_token(&self) -> bool {
-        let current = self.token.current();
-        current.as_ref().is_some_and(|token| !token.is_withdrawn())
-    }
-
     /// Returns the token if it is usable at `now`; never an expired one.
     pub fn usable_token(&self, now: Deadline) -> Option<Rc<HeldToken>> {
         let current = self.token.current();
@@ -101,7 +94,7 @@ impl Customer {
         if !held.as_ref().is_some_and(|held| {
             current
                 .as_ref()
-                .is_some_and(|now| Arc::ptr_eq(now, &held.shared))
+                .is_some_and(|current| Arc::ptr_eq(current, &held.shared))
         }) {
             *held = current.as_ref().map(|token| Rc::new(HeldToken::new(token)));
         }
