@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, panic, thread};
 
 use tokio::runtime::Builder;
 
@@ -97,7 +97,15 @@ fn run_all(seeds: Range<u64>) {
     let (next, runs) = (AtomicU64::new(seeds.start), seeds.end - seeds.start);
     let run_next = || {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        (seed < seeds.end).then(|| run(seed, false))
+        (seed < seeds.end).then(|| {
+            panic::catch_unwind(|| run(seed, false)).unwrap_or_else(|_| {
+                eprintln!("seed {seed} panicked");
+                Report {
+                    failed: vec![seed],
+                    ..Report::default()
+                }
+            })
+        })
     };
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let reports = thread::scope(|scope| {

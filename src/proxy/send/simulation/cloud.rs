@@ -255,7 +255,11 @@ impl Cloud {
                 return (REQUEST_TIMEOUT, Err(error));
             }
             Some(Failure::Limited(hint)) => {
-                state.no_login_before = hint.map(|hint| (now + hint, secret));
+                if let Some(hint) = hint {
+                    let known = state.no_login_before.filter(|(_, of)| *of == secret);
+                    let until = known.map_or(now, |(until, _)| until).max(now + hint);
+                    state.no_login_before = Some((until, secret));
+                }
                 return failed(Outcome::RateLimited, hint);
             }
             Some(Failure::ServerError(hint)) => return failed(Outcome::Http5xx, hint),

@@ -50,6 +50,14 @@ enum Action {
 }
 
 impl Action {
+    /// Returns `true` if a replica may not know any more of the wait that a 429 asked for.
+    const fn ends_waits(self) -> bool {
+        matches!(
+            self,
+            Self::SetClock(..) | Self::UseSecret(..) | Self::Restart(_) | Self::Store(_)
+        )
+    }
+
     /// Returns `true` if logins may follow that the schedule and backoffs do not explain.
     const fn requires_login(self) -> bool {
         matches!(
@@ -149,6 +157,8 @@ impl World {
         }
         if action.requires_login() {
             self.disturbances.push(Instant::now());
+        }
+        if action.ends_waits() {
             cloud.permit_login();
         }
         if self.plan.is_fleet() {
