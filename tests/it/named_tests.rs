@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 /// The first parts of the names of tests, and the folders of their modules.
-const FOLDERS: [(&str, &str); 4] = [
+const FOLDERS: [(&str, &str); 5] = [
     ("citrix_wire", "crates/citrix-wire/src"),
+    ("fleet_protocol", "crates/fleet-protocol/tests/it"),
     ("it", "tests/it"),
     ("lib", "src"),
     ("process", "tests/process"),

@@ -136,7 +136,7 @@ async fn connection_that_a_caller_closes_or_resets_ends_the_exchange() {
                 if point == Point::Response {
                     within_timeout(caller.read(&mut [0; 4096])).await.unwrap();
                 }
-                let _half_closed = match leaving {
+                let mut half_closed = match leaving {
                     Leaving::Fin => {
                         drop(caller);
                         None
@@ -154,6 +154,13 @@ async fn connection_that_a_caller_closes_or_resets_ends_the_exchange() {
                     }
                 };
                 wire.rest().await;
+                if let (Point::Upload, Some(caller)) = (point, &mut half_closed) {
+                    let mut response = Vec::new();
+                    within_timeout(caller.read_to_end(&mut response))
+                        .await
+                        .unwrap();
+                    assert_eq!(&response[8..13], b" 400 ", "{id}");
+                }
                 let (status, end) = match point {
                     // A caller that has ended its side only still gets the response.
                     Point::Upload => (400, "complete"),

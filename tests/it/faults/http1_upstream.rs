@@ -58,7 +58,7 @@ const PARTIAL: &str = "HTTP/1.1 200 OK\r\nContent-Len";
 /// The same of HTTP/1.0. Before its head, an upstream of that version differs in nothing.
 const PARTIAL_1_0: &str = "HTTP/1.0 200 OK\r\nContent-Len";
 
-const FAULTS: [Fault; 24] = {
+const FAULTS: [Fault; 26] = {
     use Kind::{Broken, TimedOut, TooLarge};
     use SocketEnd::{Drip, Fin, HalfClose, Rst, Stall};
     [
@@ -67,7 +67,19 @@ const FAULTS: [Fault; 24] = {
         fault("reset", Vec::new, Rst, Broken),
         fault("close within the head", || PARTIAL.into(), Fin, Broken),
         fault("reset within the head", || PARTIAL.into(), Rst, Broken),
+        fault(
+            "half-close within the head",
+            || PARTIAL.into(),
+            HalfClose,
+            Broken,
+        ),
         fault("close in 1.0", || PARTIAL_1_0.into(), Fin, Broken),
+        fault(
+            "half-close in 1.0",
+            || PARTIAL_1_0.into(),
+            HalfClose,
+            Broken,
+        ),
         fault("reset in 1.0", || PARTIAL_1_0.into(), Rst, Broken),
         fault("stall in 1.0", || PARTIAL_1_0.into(), Stall, TimedOut),
         fault("stall", Vec::new, Stall, TimedOut),
@@ -222,5 +234,5 @@ async fn rfc9110_9_2_2_request_of_a_failed_http1_exchange_is_sent_again_only_if_
     );
     let wrong = [others.1, slow.1].concat();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(others.0 + slow.0, 464);
+    assert_eq!(others.0 + slow.0, 508);
 }
