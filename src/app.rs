@@ -157,7 +157,7 @@ impl Addresses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
     /// Connections that were closed with requests in flight.
-    pub cut: usize,
+    pub aborted: usize,
 }
 
 struct Sockets {
@@ -392,9 +392,9 @@ impl App {
             self.lifecycle.advance(Phase::Stopping);
             pending().await
         };
-        let cut = tokio::select! {
+        let aborted = tokio::select! {
             // The connections of a worker that panicked cannot be counted.
-            cuts = finished => cuts.into_iter().map(Result::unwrap_or_default).sum(),
+            counts = finished => counts.into_iter().map(Result::unwrap_or_default).sum(),
             () = limit_exceeded => 0,
         };
         let flush_timeout = if self.lifecycle.phase() < Phase::Stopping {
@@ -408,7 +408,7 @@ impl App {
         }
         self.shared.spans.flush(flush_timeout).await;
         self.admin.join_all().await;
-        Drained { cut }
+        Drained { aborted }
     }
 }
 

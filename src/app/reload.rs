@@ -70,6 +70,11 @@ struct RejectedConfig {
 }
 
 impl ConfigSource {
+    /// Returns the path of the file; `None` if environment variables hold the whole configuration.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// Loads the configuration for the first time.
     ///
     /// # Errors

@@ -70,12 +70,12 @@ impl Worker {
                         let _ = started.send(Ok(()));
                         let (index, shared) = (self.index, Arc::clone(&self.shared));
                         shared.metrics.runtimes.add(runtime.metrics());
-                        let cut = runtime.block_on(self.run());
+                        let aborted = runtime.block_on(self.run());
                         shared.heartbeats.done(index);
                         // Drops the remaining tasks, which writes their access log lines.
                         runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
                         // The receiver is gone if a second signal ended the drain.
-                        let _ = finished.send(cut);
+                        let _ = finished.send(aborted);
                     }
                     Err(error) => drop(started.send(Err(error))),
                 }
@@ -164,9 +164,9 @@ async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
     tokio::select! {
         () = all_gone => 0,
         () = phases.reached(Phase::Stopping) => {
-            let cut = connections.busy();
+            let aborted = connections.busy();
             connections.abort_all();
-            cut
+            aborted
         }
     }
 }

@@ -184,7 +184,7 @@ fn guide(addresses: &Addresses, emulator: &Emulator) -> String {
          curl -s http://{admin}/readyz\n\
          curl -s http://{admin}/metrics\n\
          \n\
-         Ctrl-C stops it.\n"
+         Ctrl-C stops both.\n"
     )
 }
 

@@ -5,6 +5,7 @@ mod signals;
 mod supervisor;
 
 use std::future::Future;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ pub fn run(args: &RunArgs, hardening: &Hardening) -> ExitCode {
             )))
         }
         Err(problems) => {
-            log_problems(&problems);
+            log_problems(&problems, args.config.as_deref());
             ExitCode::from(USAGE)
         }
     }
@@ -93,13 +94,15 @@ pub(super) fn on_a_runtime(main: impl Future<Output = u8>) -> u8 {
     }
 }
 
-fn log_problems(problems: &[ConfigProblem]) {
+/// Logs the problems of the configuration in this file, or in the environment.
+fn log_problems(problems: &[ConfigProblem], file: Option<&Path>) {
     for problem in problems {
         tracing::error!(%problem, "invalid configuration");
     }
+    let file = file.map_or_else(String::new, |file| format!(" --config {}", file.display()));
     tracing::error!(
         problems = problems.len(),
-        "not started; `citrix-auth-proxy check` prints the problems without running"
+        "not started; `citrix-auth-proxy check{file}` checks a correction without running it"
     );
 }
 
@@ -133,7 +136,7 @@ async fn gateway(
             serve(app, &mut signals, Some(source), &supervisor).await
         }
         Err(StartError::Config(problems)) => {
-            log_problems(&problems);
+            log_problems(&problems, source.path());
             USAGE
         }
         Err(error) => {
@@ -197,7 +200,12 @@ pub(super) async fn serve(
     }
     let limit = humantime::format_duration(live.drain_timeout).to_string();
     let in_flight = app.shared().in_flight.in_use();
-    tracing::info!(signal = first, in_flight, limit, "draining");
+    tracing::info!(
+        signal = first,
+        in_flight,
+        limit,
+        "draining; a second signal stops at once"
+    );
     let drained = drain(app, live.drain_timeout, signals, &mut second).await;
     log_stop(drained, second)
 }
@@ -228,22 +236,22 @@ async fn drain(
 
 /// Logs how the gateway stopped and returns the exit code.
 fn log_stop(drained: Drained, second: Option<Stop>) -> u8 {
-    match (drained.cut, second) {
+    match (drained.aborted, second) {
         (0, _) => {
             tracing::info!("stopped; no requests in flight");
             SUCCESS
         }
-        (cut, Some(signal)) => {
+        (aborted, Some(signal)) => {
             tracing::warn!(
-                cut,
+                aborted,
                 signal = signal.name(),
                 "stopped by a second signal with requests in flight"
             );
             signal.exit_code()
         }
-        (cut, None) => {
+        (aborted, None) => {
             tracing::warn!(
-                cut,
+                aborted,
                 "stopped; lifecycle.drain_timeout passed with requests in flight"
             );
             DRAIN_TIMEOUT

@@ -90,10 +90,10 @@ pub(super) fn load_with(
     visit: impl FnMut(&Leaf, Option<&str>),
 ) -> Result<Config, Vec<ConfigProblem>> {
     let Some(path) = file else {
-        return from_text("", Path::new(""), env, visit);
+        return from_text("", None, env, visit);
     };
     let text = text_of(path, std::fs::read(path))?;
-    from_text(&text, folder_of(path), env, visit)
+    from_text(&text, Some(path), env, visit)
 }
 
 /// Reads a configuration like [`load`], from the result of reading the file at `path`.
@@ -105,7 +105,7 @@ pub fn from_bytes(
     read: io::Result<Vec<u8>>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<ConfigProblem>> {
-    from_text(&text_of(path, read)?, folder_of(path), env, |_, _| ())
+    from_text(&text_of(path, read)?, Some(path), env, |_, _| ())
 }
 
 /// Returns the text of the file at `path`.
@@ -144,19 +144,25 @@ pub fn from_toml(
     text: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<ConfigProblem>> {
-    from_text(text, Path::new(""), env, |_, _| ())
+    from_text(text, None, env, |_, _| ())
 }
 
-/// Relative paths start from `folder`.
+/// Reads the text of a file, if it is one.
 fn from_text(
     text: &str,
-    folder: &Path,
+    file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
     mut visit: impl FnMut(&Leaf, Option<&str>),
 ) -> Result<Config, Vec<ConfigProblem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut table = raw::parse(text).map_err(|problem| vec![problem])?;
+    let mut table = raw::parse(text).map_err(|mut problem| {
+        if let Some(file) = file {
+            problem.key = format!("{}, {}", file.display(), problem.key);
+        }
+        vec![problem]
+    })?;
     let environment = Environment::new(env);
+    let folder = file.map_or(Path::new(""), folder_of);
     let mut report = Report::new(&environment, folder);
     apply_overrides(&mut table, &mut report);
     let fingerprint = ConfigFingerprint::of(&table);

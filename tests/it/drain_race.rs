@@ -37,7 +37,7 @@ async fn unserved(workers: &str, served: usize) -> usize {
         let drain = gateway.into_app().drain(Duration::from_secs(10));
         let (received, drained) =
             within_timeout(async { tokio::join!(caller.rest(), drain) }).await;
-        assert_eq!(drained.cut, 0);
+        assert_eq!(drained.aborted, 0);
         unserved += usize::from(!received.starts_with(b"HTTP/1.1 200 "));
     }
     unserved
@@ -84,7 +84,7 @@ async fn first_request_during_drain(upstream: &Upstream) -> Option<bool> {
     caller.write(GET).await;
     let received = within_timeout(caller.rest()).await;
     let in_time = start.elapsed() < FIRST_REQUEST_TIMEOUT;
-    assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
+    assert_eq!(within_timeout(drain).await.unwrap().aborted, 0);
     let served = received.starts_with(b"HTTP/1.1 200 ");
     let responses = received.windows(9).filter(|bytes| bytes == b"HTTP/1.1 ");
     assert_eq!(responses.count(), usize::from(served));
@@ -111,7 +111,7 @@ async fn silent_connection_does_not_delay_drain() {
     let mut silent = gateway.connect().await;
     let drain = draining(gateway).await;
     silent.closed().await;
-    assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
+    assert_eq!(within_timeout(drain).await.unwrap().aborted, 0);
 }
 
 /// Waits until the gateway has read what was written to a connection: no byte is unacknowledged,
@@ -155,7 +155,7 @@ async fn partial_head_at_drain_is_read_to_its_end_and_served() {
         caller.write(other).await;
         assert_eq!(caller.response().await.status(), 200, "after {earlier}");
         caller.closed().await;
-        assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
+        assert_eq!(within_timeout(drain).await.unwrap().aborted, 0);
     }
 }
 
@@ -178,7 +178,7 @@ async fn http2_drain_refuses_new_streams_and_serves_open_ones() {
     assert!(sender.send_request(request(), true).is_err());
     wire.write(OK).await;
     assert_eq!(within_timeout(response).await.unwrap().status(), 200);
-    assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
+    assert_eq!(within_timeout(drain).await.unwrap().aborted, 0);
 }
 
 #[tokio::test]
@@ -194,5 +194,5 @@ async fn rfc9113_6_8_idle_http2_client_that_ignores_goaway_does_not_delay_the_dr
         .await
         .unwrap();
     let drain = gateway.into_app().drain(Duration::from_secs(60));
-    assert_eq!(within_timeout(drain).await.cut, 0);
+    assert_eq!(within_timeout(drain).await.aborted, 0);
 }

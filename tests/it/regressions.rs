@@ -204,7 +204,7 @@ async fn silent_http2_connection_without_a_request_is_not_counted_as_truncated()
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut silent = silent_http2(&gateway).await;
     let drained = within_timeout(gateway.into_app().drain(Duration::from_millis(300))).await;
-    assert_eq!(drained.cut, 0);
+    assert_eq!(drained.aborted, 0);
     silent.rest().await;
 }
 

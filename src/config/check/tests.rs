@@ -557,6 +557,8 @@ fn unreadable_file_is_reported() {
             printed(&load().unwrap_err()).starts_with(&format!("{place}: is UTF-16, not UTF-8;"))
         );
     }
+    std::fs::write(&path, "[listen]\naddress 1").unwrap();
+    assert!(printed(&load().unwrap_err()).starts_with(&format!("{place}, line 2, column 9: ")));
     std::fs::write(&path, "\u{feff}[listen]\r\naddress = 'unix:/s'\r\n").unwrap();
     assert_eq!(
         load().unwrap().boot.listeners[0].address,
