@@ -13,12 +13,12 @@
 
 pub mod acceptance;
 pub mod cache;
-pub mod deadline;
 pub mod events;
 pub mod issuer;
 pub mod keeper;
 pub mod login_gate;
 pub mod metrics;
+pub mod moment;
 pub mod outcome;
 pub mod rejections;
 pub mod response;

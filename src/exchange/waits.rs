@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::observe::metrics::QueueMetrics;
 use crate::state::{Customer, HeldToken};
 use crate::system::clock::Clock;
-use crate::token::deadline::Deadline;
+use crate::token::moment::Moment;
 
 /// A wait in the queue of a route; counted when dropped, however it ends.
 pub struct QueueWait<'e> {
@@ -57,7 +57,7 @@ impl Exchange {
         clock: Clock,
     ) -> Result<Rc<HeldToken>, Failure> {
         loop {
-            if let Some(token) = customer.usable_token(Deadline::now(clock)) {
+            if let Some(token) = customer.usable_token(Moment::now(clock)) {
                 return Ok(token);
             }
             // Boxed: rare.

@@ -25,7 +25,7 @@ use crate::limit::owner::Exceeded;
 use crate::limit::{Admission, Admitted, Asker, Limit, QueuedRequest, WaitTimeout};
 use crate::proxy::pick_route::Picked;
 use crate::state::{Shared, Snapshot};
-use crate::token::deadline::Deadline;
+use crate::token::moment::Moment;
 use crate::upstream::share::SharedResponse;
 
 /// Waits until `request` may be sent. A caller that waits for `100 Continue` is sent it first.
@@ -57,7 +57,7 @@ pub async fn queue(
     }
     // Nothing is sent without its audit line.
     exchange.audited().await?;
-    let now = Deadline {
+    let now = Moment {
         wall: shared.clock.now(),
         // Saves a look at the clock: `send` compares both once more.
         instant: exchange.began(),

@@ -13,7 +13,7 @@ use super::route::{Destination, Destinations, Route, own_copy};
 use crate::config::InstanceId;
 use crate::limit::Limit;
 use crate::site::slot::SiteSlot;
-use crate::token::deadline::Deadline;
+use crate::token::moment::Moment;
 use crate::token::slot::{Token, TokenSlot};
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;
@@ -88,7 +88,7 @@ impl Customer {
     }
 
     /// Returns the token if it is usable at `now`; never an expired one.
-    pub fn usable_token(&self, now: Deadline) -> Option<Rc<HeldToken>> {
+    pub fn usable_token(&self, now: Moment) -> Option<Rc<HeldToken>> {
         let current = self.token.current();
         let mut held = self.held.borrow_mut();
         if !held.as_ref().is_some_and(|held| {

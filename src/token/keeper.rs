@@ -38,7 +38,7 @@ use crate::fleet::Fleet;
 use crate::fleet::tokens::{LoginTurn, SharedLogins};
 use crate::system::clock::Clock;
 use crate::system::files::FileReader;
-use crate::token::deadline::Deadline;
+use crate::token::moment::Moment;
 
 pub use self::settings::KeeperSettings;
 
@@ -75,7 +75,7 @@ pub struct Keeper<I> {
     /// The scheduled login is postponed until the store is back.
     awaits_store: bool,
     /// The end of the wait that a 429 requested, while the other replicas do not know of it.
-    unshared_wait: Option<Deadline>,
+    unshared_wait: Option<Moment>,
     failures: Failures,
     /// Start of the last login that a 401 or an operator triggered.
     last_forced: Option<Instant>,
@@ -102,9 +102,9 @@ struct NewToken {
     text: SecretString,
     obtained_at: SystemTime,
     /// The time of the scheduled refresh.
-    due: Deadline,
+    due: Moment,
     /// The end of the usable lifetime, earlier than `expires_at`.
-    usable: Deadline,
+    usable: Moment,
     expires_at: SystemTime,
     /// The secret of the login; `None` if the token is from the cache.
     secret: Option<WhichSecret>,
@@ -124,9 +124,9 @@ struct LoginLog {
 /// Deadlines of the next login.
 #[derive(Debug)]
 struct LoginSchedule {
-    due: Deadline,
+    due: Moment,
     /// Deadline if Citrix rejects the current token or an operator requests a login.
-    due_if_forced: Deadline,
+    due_if_forced: Moment,
 }
 
 impl<I: Issuer> Keeper<I> {
@@ -328,7 +328,7 @@ impl<I: Issuer> Keeper<I> {
         &self,
         candidate: &SecretCandidate,
     ) -> Result<(NewToken, LoginLog), LoginError> {
-        let sent = Deadline::now(self.clock);
+        let sent = Moment::now(self.clock);
         let request = LoginRequest {
             url: &self.credential.token_url,
             dialect: self.credential.token_dialect,
@@ -357,7 +357,7 @@ impl<I: Issuer> Keeper<I> {
     fn validate(
         &self,
         issued: IssuedToken,
-        sent: Deadline,
+        sent: Moment,
     ) -> Result<(NewToken, LoginLog), LoginError> {
         let IssuedToken {
             grant,
@@ -414,7 +414,7 @@ impl<I: Issuer> Keeper<I> {
             ..
         } = new;
         let generation = token.generation();
-        let due_if_forced = Deadline::now(self.clock).after(self.forced_wait());
+        let due_if_forced = Moment::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_rejected();
         self.failures = Failures::default();
         self.unshared_wait = None;

@@ -15,8 +15,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::acceptance::{Acceptance, Rejection};
-use super::deadline::Deadline;
 use super::events::TokenEvents;
+use super::moment::Moment;
 use super::outcome::Outcome;
 use super::status::TokenStatus;
 use crate::limit::owner::QueueSlots;
@@ -31,7 +31,7 @@ pub struct Token {
     cws: HeaderValue,
     /// Built at first use: few services need it, and a token has 2 KB.
     bearer: OnceLock<HeaderValue>,
-    usable_until: Deadline,
+    usable_until: Moment,
 }
 
 /// The scheme before the token in [`Token::cws`].
@@ -45,7 +45,7 @@ impl Token {
     pub fn new(
         generation: u64,
         token: &SecretString,
-        usable_until: Deadline,
+        usable_until: Moment,
     ) -> Result<Self, InvalidHeaderValue> {
         Ok(Self {
             generation,
@@ -101,12 +101,12 @@ impl Token {
 
     /// Returns the end of the period in which the token is sent, shortly before it expires at
     /// Citrix.
-    pub const fn usable_until(&self) -> Deadline {
+    pub const fn usable_until(&self) -> Moment {
         self.usable_until
     }
 
     /// Returns `true` if the token may be sent at `now`.
-    pub fn is_usable(&self, now: Deadline) -> bool {
+    pub fn is_usable(&self, now: Moment) -> bool {
         !self.usable_until.is_reached(now)
     }
 
@@ -181,12 +181,12 @@ impl TokenSlot {
     }
 
     /// Returns the token if it may be sent at `now`, never an expired one.
-    pub fn usable(&self, now: Deadline) -> Option<Arc<Token>> {
+    pub fn usable(&self, now: Moment) -> Option<Arc<Token>> {
         self.token.load_full().filter(|token| token.is_usable(now))
     }
 
     /// Returns the end of the token, unless it was withdrawn.
-    pub(super) fn ends(&self) -> Option<Deadline> {
+    pub(super) fn ends(&self) -> Option<Moment> {
         let current = self.current();
         let token = current.as_ref().filter(|token| !token.is_withdrawn());
         token.map(|token| token.usable_until())
@@ -247,14 +247,14 @@ impl TokenSlot {
         timeout: Duration,
     ) -> Result<Arc<Token>, Unavailable> {
         // The common case needs no timer.
-        if let Some(token) = self.usable(Deadline::now(clock)) {
+        if let Some(token) = self.usable(Moment::now(clock)) {
             return Ok(token);
         }
         let end = Instant::now() + timeout;
         let hopeless = |status: &TokenStatus| {
             !status.may_recover_within(end.saturating_duration_since(Instant::now()))
         };
-        self.wait(timeout, || self.usable(Deadline::now(clock)), hopeless)
+        self.wait(timeout, || self.usable(Moment::now(clock)), hopeless)
             .await
     }
 
@@ -270,7 +270,7 @@ impl TokenSlot {
         timeout: Duration,
     ) -> Result<Arc<Token>, Unavailable> {
         let newer = || {
-            self.usable(Deadline::now(clock))
+            self.usable(Moment::now(clock))
                 .filter(|token| token.generation > generation)
         };
         self.wait(timeout, newer, |status| {
@@ -447,9 +447,9 @@ impl TokenSlot {
     }
 
     /// Withdraws the current token at its end.
-    pub(super) fn withdraw(&self, now: Deadline) {
+    pub(super) fn withdraw(&self, now: Moment) {
         if let Some(token) = self.token.load_full() {
-            let usable_until = Deadline {
+            let usable_until = Moment {
                 wall: SystemTime::UNIX_EPOCH,
                 ..now
             };
@@ -457,7 +457,7 @@ impl TokenSlot {
                 usable_until,
                 ..Token::clone(&token)
             })));
-            self.update(|status| status.usable_until = Some(now.wall));
+            self.update(|status| status.usable_until = None);
         }
     }
 }

@@ -28,7 +28,7 @@ pub use store::store_replies;
 use std::time::{Duration, SystemTime};
 
 use citrix_auth_proxy::system::clock::Clock;
-use citrix_auth_proxy::token::deadline::Deadline;
+use citrix_auth_proxy::token::moment::Moment;
 use citrix_auth_proxy::token::response::{self, MAX_LIFETIME};
 use citrix_auth_proxy::token::schedule::{self, Failures};
 use citrix_auth_proxy::token::status::Skew;
@@ -63,7 +63,7 @@ pub fn token_response(body: &[u8]) {
                     assert!(lifetime <= MAX_LIFETIME);
                     assert!(schedule::usable_lifetime(lifetime) <= lifetime);
                 }
-                let token = Token::new(1, &grant.token, Deadline::now(Clock::SYSTEM))
+                let token = Token::new(1, &grant.token, Moment::now(Clock::SYSTEM))
                     .expect("an accepted token is a valid field value");
                 for scheme in [AuthorizationScheme::Cws, AuthorizationScheme::Bearer] {
                     assert!(token.authorization(scheme).is_sensitive());

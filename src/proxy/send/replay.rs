@@ -8,8 +8,8 @@ use crate::exchange::Exchange;
 use crate::limit::scope::Scope;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
-use crate::token::deadline::Deadline;
 use crate::token::events::EventKind;
+use crate::token::moment::Moment;
 use crate::token::rejections::Reaction;
 use crate::token::slot::ForcedRefresh;
 
@@ -67,7 +67,7 @@ impl SendContext<'_> {
     ) -> Result<(), ReplayOutcome> {
         let generation = unauthorized.token.generation();
         if customer
-            .usable_token(Deadline::now(self.shared.clock))
+            .usable_token(Moment::now(self.shared.clock))
             .is_some_and(|token| token.generation() > generation)
         {
             return Ok(());

@@ -12,7 +12,7 @@ use super::*;
 use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
 use crate::fleet::scripted::ScriptedStore;
 use crate::site::api::ApiError;
-use crate::token::deadline::Deadline;
+use crate::token::moment::Moment;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -62,7 +62,7 @@ fn token(generation: u64) -> Token {
     Token::new(
         generation,
         &text,
-        Deadline::now(Clock::SYSTEM).after(Duration::from_hours(24)),
+        Moment::now(Clock::SYSTEM).after(Duration::from_hours(24)),
     )
     .unwrap()
 }

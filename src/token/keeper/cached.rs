@@ -11,8 +11,8 @@ use crate::config::Credential;
 use crate::token::cache::{
     Cache, CachedRejection, CachedToken, CredentialId, Fingerprint, LoginLock,
 };
-use crate::token::deadline::Deadline;
 use crate::token::issuer::{Issuer, LoginError};
+use crate::token::moment::Moment;
 use crate::token::outcome::Outcome;
 use crate::token::schedule::{self, Failures};
 use crate::token::slot::Token;
@@ -92,13 +92,13 @@ impl<I: Issuer> Keeper<I> {
             return None;
         }
         let lifetime = expires_at.duration_since(obtained_at).ok()?;
-        let usable = Deadline::at(
+        let usable = Moment::at(
             obtained_at + schedule::usable_lifetime(lifetime),
             self.clock,
         );
         let refresh = schedule::refresh_after(lifetime, self.settings.refresh_at, fastrand::f64());
-        let due = Deadline::at(obtained_at + refresh, self.clock);
-        let has_usable = self.slot.usable(Deadline::now(self.clock)).is_some() && !even_overdue;
+        let due = Moment::at(obtained_at + refresh, self.clock);
+        let has_usable = self.slot.usable(Moment::now(self.clock)).is_some() && !even_overdue;
         let overdue = due.left(self.clock).is_zero();
         if usable.left(self.clock).is_zero() || (overdue && has_usable) {
             return None;
@@ -177,10 +177,10 @@ impl<I: Issuer> Keeper<I> {
             return None;
         }
         let is_served =
-            self.slot.usable(Deadline::now(self.clock)).is_some() && !self.slot.is_rejected();
-        let due_if_forced = Deadline::at(rejection.short_until, self.clock);
+            self.slot.usable(Moment::now(self.clock)).is_some() && !self.slot.is_rejected();
+        let due_if_forced = Moment::at(rejection.short_until, self.clock);
         let due = if is_served {
-            Deadline::at(rejection.until, self.clock)
+            Moment::at(rejection.until, self.clock)
         } else {
             due_if_forced
         };
@@ -241,7 +241,7 @@ impl<I: Issuer> Keeper<I> {
     ) {
         let schedule = LoginSchedule {
             due: schedule.due,
-            due_if_forced: Deadline::now(self.clock),
+            due_if_forced: Moment::now(self.clock),
         };
         let failures = Failures::default().with(error.outcome);
         self.store_rejection(error, configured, failures, &schedule)

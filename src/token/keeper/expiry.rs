@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::system::clock::Clock;
-use crate::token::deadline::Deadline;
+use crate::token::moment::Moment;
 use crate::token::slot::TokenSlot;
 
 /// Time between two looks at a slot without a token; a new one is a change, which is awaited anyway.
@@ -28,7 +28,7 @@ pub(super) async fn withdraw_expired(slot: &TokenSlot, clock: Clock, customer: &
         let Some(ends) = slot.ends() else {
             continue;
         };
-        let now = Deadline::now(clock);
+        let now = Moment::now(clock);
         if now.wall < ends.wall {
             warn!(
                 customer,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::{Keeper, LoginSchedule};
-use crate::token::deadline::Deadline;
 use crate::token::events::EventKind;
 use crate::token::issuer::{Issuer, LoginError};
+use crate::token::moment::Moment;
 use crate::token::outcome::Outcome;
 use crate::token::response::MAX_LIFETIME;
 use crate::token::status::FailedLogin;
@@ -16,7 +16,7 @@ impl<I: Issuer> Keeper<I> {
     /// Publishes a failed login of this keeper's. Returns the deadlines of the next one.
     pub(super) fn schedule_retry(&mut self, error: &LoginError) -> LoginSchedule {
         self.failures = self.failures.with(error.outcome);
-        let now = Deadline::now(self.clock);
+        let now = Moment::now(self.clock);
         // A token that Citrix rejects does not justify the longer backoff.
         let usable_for = self.slot.usable_for(self.clock);
         let usable_for = usable_for.filter(|_| !self.slot.is_rejected());

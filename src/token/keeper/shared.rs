@@ -14,8 +14,8 @@ use crate::fleet::tokens::{
     Decision, LoginEnd, LoginIntent, LoginTurn, SharedLogins, SharedToken, Verdict,
 };
 use crate::token::cache::{CachedRejection, CachedToken, Fingerprint};
-use crate::token::deadline::Deadline;
 use crate::token::issuer::{Issuer, LoginError};
+use crate::token::moment::Moment;
 use crate::token::outcome::Outcome;
 use crate::token::response::MAX_LIFETIME;
 use crate::token::schedule::{self, Failures};
@@ -157,7 +157,7 @@ impl<I: Issuer> Keeper<I> {
         // Jitter, so that replicas without a store do not log in together.
         let wait = left.checked_sub(reserve)? + reserve.mul_f64(fastrand::f64() / 2.0);
         let schedule = LoginSchedule {
-            due: Deadline::now(self.clock).after(wait),
+            due: Moment::now(self.clock).after(wait),
             ..self.current_schedule()
         };
         self.awaits_store = true;
@@ -179,7 +179,7 @@ impl<I: Issuer> Keeper<I> {
     async fn ask_store(&mut self, reason: LoginReason, began: SystemTime) -> Step {
         let snapshot = self.read_secrets().await;
         let secrets = self.secrets.fingerprints(&snapshot);
-        let is_served = self.slot.usable(Deadline::now(self.clock)).is_some();
+        let is_served = self.slot.usable(Moment::now(self.clock)).is_some();
         let Some(shared) = self.shared.as_mut().filter(|_| !secrets.is_empty()) else {
             return Step::LogIn(None);
         };
@@ -295,7 +295,7 @@ impl<I: Issuer> Keeper<I> {
         if new.other_secret {
             // The replicas with the accepted secret log in before.
             let refresh = schedule::refresh_after(lifetime, self.settings.refresh_at, 0.0);
-            new.due = Deadline::at(obtained_at + refresh, self.clock);
+            new.due = Moment::at(obtained_at + refresh, self.clock);
         }
         self.log_adopted(&new, token.transaction_id.as_deref());
         if let Some(shared) = &self.shared {
@@ -361,7 +361,7 @@ impl<I: Issuer> Keeper<I> {
         let mut schedule = self.current_schedule();
         // The store may remove its mark a moment later than this clock.
         let wait = wait.max(MIN_VERDICT_WAIT);
-        schedule.due_if_forced = Deadline::now(self.clock).after(wait);
+        schedule.due_if_forced = Moment::now(self.clock).after(wait);
         if schedule.due.left(self.clock).is_zero() {
             schedule.due = schedule.due_if_forced;
         }
@@ -372,9 +372,9 @@ impl<I: Issuer> Keeper<I> {
     /// Returns the schedule in force.
     fn current_schedule(&self) -> LoginSchedule {
         let status = self.slot.status();
-        let now = Deadline::now(self.clock);
+        let now = Moment::now(self.clock);
         let due = match (status.next_attempt, status.due) {
-            (Some(wall), Some(instant)) => Deadline { wall, instant },
+            (Some(wall), Some(instant)) => Moment { wall, instant },
             _ => now,
         };
         let forced = status.forced_not_before.unwrap_or(now.instant);
@@ -498,7 +498,7 @@ impl<I: Issuer> Keeper<I> {
     /// Publishes the token in use.
     async fn publish_current(&mut self) {
         let status = self.slot.status();
-        let token = self.slot.usable(Deadline::now(self.clock));
+        let token = self.slot.usable(Moment::now(self.clock));
         let token = token.filter(|_| !self.slot.is_rejected());
         let (Some(token), Some(obtained_at), Some(expires_at)) =
             (token, status.obtained_at, status.expires_at)

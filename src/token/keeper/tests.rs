@@ -221,7 +221,7 @@ impl TestKeeper {
     /// Returns the generation of the usable token; 0 for none.
     fn usable(&self) -> u64 {
         self.slot
-            .usable(Deadline::now(self.clock))
+            .usable(Moment::now(self.clock))
             .map_or(0, |token| token.generation())
     }
 

@@ -12,8 +12,8 @@ const CLOCK: Clock = Clock::custom(|| SystemTime::UNIX_EPOCH + Duration::from_se
 const WAIT: Duration = Duration::from_secs(5);
 
 /// A moment at which the wall clock reads `seconds`, and the monotonic clock what it reads now.
-fn moment(seconds: u64) -> Deadline {
-    Deadline {
+fn moment(seconds: u64) -> Moment {
+    Moment {
         wall: at(seconds),
         instant: Instant::now(),
     }
@@ -21,7 +21,7 @@ fn moment(seconds: u64) -> Deadline {
 
 /// A token that ends on the wall clock.
 fn token(generation: u64, usable_until: u64) -> Token {
-    let usable_until = Deadline {
+    let usable_until = Moment {
         instant: Instant::now() + Duration::from_hours(1),
         ..moment(usable_until)
     };
@@ -65,7 +65,7 @@ fn token_is_usable_until_its_end_exclusive() {
 #[test]
 fn token_ends_on_the_monotonic_clock_if_the_wall_clock_was_set_back() {
     let slot = TokenSlot::holding(token(1, 4000));
-    let later = |seconds| Deadline {
+    let later = |seconds| Moment {
         wall: at(100),
         instant: Instant::now() + Duration::from_secs(seconds),
     };

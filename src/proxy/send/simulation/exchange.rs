@@ -13,7 +13,7 @@ use super::gateway::{Gateway, STARTUP_WAIT};
 use crate::limit::owner::Owner;
 use crate::limit::scope::Scope;
 use crate::limit::{Admission, QueuePermit};
-use crate::token::deadline::Deadline;
+use crate::token::moment::Moment;
 use crate::token::rejections::Reaction;
 use crate::token::slot::ForcedRefresh;
 use citrix_wire::citrix::AuthorizationScheme;
@@ -92,7 +92,7 @@ impl Exchange<'_> {
     async fn token(&self) -> Option<Held> {
         let Gateway { slot, clock, .. } = self.gateway;
         loop {
-            if let Some(token) = slot.usable(Deadline::now(*clock)) {
+            if let Some(token) = slot.usable(Moment::now(*clock)) {
                 let value = token.authorization(AuthorizationScheme::Cws);
                 let (_, number) = value.to_str().unwrap().split_once("token-").unwrap();
                 return Some(Held {
@@ -115,7 +115,7 @@ impl Exchange<'_> {
     /// A wait that failed missed no token.
     fn check_unavailable(&self, pauses: u64, generation: u64) {
         let Gateway { slot, clock, .. } = self.gateway;
-        let missed = slot.usable(Deadline::now(*clock));
+        let missed = slot.usable(Moment::now(*clock));
         let missed = missed.filter(|token| token.generation() > generation);
         let was_paused = self.gateway.pause.count() != pauses;
         self.gateway
@@ -251,7 +251,7 @@ impl Exchange<'_> {
             rejections,
             ..
         } = self.gateway;
-        let newest = slot.usable(Deadline::now(*clock));
+        let newest = slot.usable(Moment::now(*clock));
         if newest.is_some_and(|token| token.generation() > generation) {
             return true;
         }

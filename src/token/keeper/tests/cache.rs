@@ -75,7 +75,7 @@ fn down(_: &LoginCall) -> Result<IssuedToken, LoginError> {
 }
 
 pub(super) fn sent(keeper: &TestKeeper) -> Option<String> {
-    let token = keeper.slot.usable(Deadline::now(keeper.clock))?;
+    let token = keeper.slot.usable(Moment::now(keeper.clock))?;
     Some(
         token
             .authorization(AuthorizationScheme::Bearer)

@@ -50,7 +50,7 @@ async fn debug_output_has_no_token_or_secret() {
         issued(TOKEN, Lifetime::Assumed)
     });
     seconds(1.0).await;
-    let token = keeper.slot.usable(Deadline::now(keeper.clock)).unwrap();
+    let token = keeper.slot.usable(Moment::now(keeper.clock)).unwrap();
     let sent = token.authorization(AuthorizationScheme::Cws);
     assert_eq!(sent.to_str().unwrap(), "CwsAuth Bearer=CANARY-token");
     assert_eq!(

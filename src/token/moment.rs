@@ -1,4 +1,4 @@
-//! Deadlines on both clocks.
+//! Moments on both clocks.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,17 +6,17 @@ use tokio::time::Instant;
 
 use crate::system::clock::Clock;
 
-/// An instant on both clocks, reached as soon as either clock reaches it: the wall clock advances
-/// while the machine is suspended, and the monotonic clock cannot be set back.
+/// A moment on both clocks. A deadline is reached as soon as either clock reaches it: the wall clock
+/// advances while the machine is suspended, and the monotonic clock cannot be set back.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline {
+pub struct Moment {
     /// On the wall clock.
     pub wall: SystemTime,
     /// On the monotonic clock.
     pub instant: Instant,
 }
 
-impl Deadline {
+impl Moment {
     /// Returns the current time.
     pub fn now(clock: Clock) -> Self {
         Self {
@@ -25,7 +25,7 @@ impl Deadline {
         }
     }
 
-    /// Returns the time `wait` later.
+    /// Returns the moment `wait` later.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Deadline {
         }
     }
 
-    /// Returns the deadline at wall-clock time `wall`, by the current offset between the clocks.
+    /// Returns the moment at wall-clock time `wall`, by the current offset between the clocks.
     pub fn at(wall: SystemTime, clock: Clock) -> Self {
         let now = Self::now(clock);
         Self {
@@ -43,12 +43,12 @@ impl Deadline {
         }
     }
 
-    /// Returns `true` if either clock has reached the deadline at `now`.
+    /// Returns `true` if either clock has reached this moment at `now`.
     pub fn is_reached(self, now: Self) -> bool {
         now.wall >= self.wall || now.instant >= self.instant
     }
 
-    /// Returns the remaining time; zero once either clock has reached the deadline.
+    /// Returns the time until this moment; zero once either clock has reached it.
     pub fn left(self, clock: Clock) -> Duration {
         let wall = self.wall.duration_since(clock.now()).unwrap_or_default();
         wall.min(self.instant.saturating_duration_since(Instant::now()))
