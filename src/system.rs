@@ -10,4 +10,5 @@ pub mod hardening;
 pub mod log_limit;
 pub mod memory;
 pub mod memory_limit;
+pub mod moment;
 pub mod sealing;

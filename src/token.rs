@@ -18,7 +18,6 @@ pub mod issuer;
 pub mod keeper;
 pub mod login_gate;
 pub mod metrics;
-pub mod moment;
 pub mod outcome;
 pub mod rejections;
 pub mod response;

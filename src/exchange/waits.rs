@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::observe::metrics::QueueMetrics;
 use crate::state::{Customer, HeldToken};
 use crate::system::clock::Clock;
-use crate::token::moment::Moment;
+use crate::system::moment::Moment;
 
 /// A wait in the queue of a route; counted when dropped, however it ends.
 pub struct QueueWait<'e> {

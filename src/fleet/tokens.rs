@@ -20,6 +20,8 @@ use super::keys::{FleetKeys, NameKind};
 use super::metrics::TokenOutcome;
 use super::requests::Response;
 use crate::config::Credential;
+use crate::system::clock::Clock;
+use crate::system::moment::Moment;
 use crate::system::sealing::Undecipherable;
 
 pub use super::records::{SharedToken, Verdict};
@@ -39,6 +41,8 @@ pub struct SharedLogins {
     identity: Name,
     /// A record could not be opened, which is logged once.
     warned: AtomicBool,
+    /// The end of the wait that a 429 requested, while the other replicas do not know of it.
+    pub(crate) unshared_wait: Option<Moment>,
 }
 
 /// The right of this replica to log in.
@@ -103,6 +107,7 @@ impl SharedLogins {
             fleet,
             credential,
             warned: AtomicBool::new(false),
+            unshared_wait: None,
         }
     }
 
@@ -242,9 +247,18 @@ impl SharedLogins {
         })
     }
 
-    /// Publishes the wait that Citrix requested in a login without the store's decision. Returns
-    /// `false` without a store, and while another replica logs in.
-    pub async fn publish_wait(&mut self, wait: Duration) -> bool {
+    /// Publishes the wait of [`Self::unshared_wait`], which is kept without a store, and while another
+    /// replica logs in.
+    pub async fn share_wait(&mut self, clock: Clock) {
+        if let Some(end) = self.unshared_wait {
+            let wait = end.left(clock);
+            if wait.is_zero() || self.publish_wait(wait).await {
+                self.unshared_wait = None;
+            }
+        }
+    }
+
+    async fn publish_wait(&mut self, wait: Duration) -> bool {
         let request = Request::Finish {
             identity: self.follow(),
             attempt: ATTEMPTS.fetch_add(1, Ordering::Relaxed),

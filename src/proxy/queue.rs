@@ -25,7 +25,7 @@ use crate::limit::owner::Exceeded;
 use crate::limit::{Admission, Admitted, Asker, Limit, QueuedRequest, WaitTimeout};
 use crate::proxy::pick_route::Picked;
 use crate::state::{Shared, Snapshot};
-use crate::token::moment::Moment;
+use crate::system::moment::Moment;
 use crate::upstream::share::SharedResponse;
 
 /// Waits until `request` may be sent. A caller that waits for `100 Continue` is sent it first.

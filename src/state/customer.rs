@@ -13,7 +13,7 @@ use super::route::{Destination, Destinations, Route, own_copy};
 use crate::config::InstanceId;
 use crate::limit::Limit;
 use crate::site::slot::SiteSlot;
-use crate::token::moment::Moment;
+use crate::system::moment::Moment;
 use crate::token::slot::{Token, TokenSlot};
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;

@@ -38,7 +38,7 @@ use crate::fleet::Fleet;
 use crate::fleet::tokens::{LoginTurn, SharedLogins};
 use crate::system::clock::Clock;
 use crate::system::files::FileReader;
-use crate::token::moment::Moment;
+use crate::system::moment::Moment;
 
 pub use self::settings::KeeperSettings;
 
@@ -74,8 +74,6 @@ pub struct Keeper<I> {
     shared: Option<Box<SharedLogins>>,
     /// The scheduled login is postponed until the store is back.
     awaits_store: bool,
-    /// The end of the wait that a 429 requested, while the other replicas do not know of it.
-    unshared_wait: Option<Moment>,
     failures: Failures,
     /// Start of the last login that a 401 or an operator triggered.
     last_forced: Option<Instant>,
@@ -160,7 +158,6 @@ impl<I: Issuer> Keeper<I> {
             cache: cache.map(|cache| CacheHandle::new(cache, &credential)),
             shared,
             awaits_store: false,
-            unshared_wait: None,
             settings,
             slot,
             issuer,
@@ -255,7 +252,7 @@ impl<I: Issuer> Keeper<I> {
         {
             return schedule;
         }
-        self.unshared_wait = None;
+        self.set_unshared_wait(None);
         if matches!(reason, LoginReason::Rejected | LoginReason::Requested) {
             self.last_forced = Some(Instant::now());
         }
@@ -417,7 +414,7 @@ impl<I: Issuer> Keeper<I> {
         let due_if_forced = Moment::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_rejected();
         self.failures = Failures::default();
-        self.unshared_wait = None;
+        self.set_unshared_wait(None);
         // Metrics first: a scrape may follow the request that the token wakes.
         self.metrics.set_token(generation, expires_at);
         self.metrics.set_schedule(due.wall, 0);

@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 use super::acceptance::{Acceptance, Rejection};
 use super::events::TokenEvents;
-use super::moment::Moment;
 use super::outcome::Outcome;
 use super::status::TokenStatus;
 use crate::limit::owner::QueueSlots;
 use crate::system::clock::Clock;
+use crate::system::moment::Moment;
 use citrix_wire::citrix::AuthorizationScheme;
 
 /// A token as `Authorization` values, marked sensitive so that they are neither printed nor indexed

@@ -28,7 +28,7 @@ pub use store::store_replies;
 use std::time::{Duration, SystemTime};
 
 use citrix_auth_proxy::system::clock::Clock;
-use citrix_auth_proxy::token::moment::Moment;
+use citrix_auth_proxy::system::moment::Moment;
 use citrix_auth_proxy::token::response::{self, MAX_LIFETIME};
 use citrix_auth_proxy::token::schedule::{self, Failures};
 use citrix_auth_proxy::token::status::Skew;

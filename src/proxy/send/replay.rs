@@ -8,8 +8,8 @@ use crate::exchange::Exchange;
 use crate::limit::scope::Scope;
 use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
+use crate::system::moment::Moment;
 use crate::token::events::EventKind;
-use crate::token::moment::Moment;
 use crate::token::rejections::Reaction;
 use crate::token::slot::ForcedRefresh;
 

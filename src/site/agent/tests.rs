@@ -12,7 +12,7 @@ use super::*;
 use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
 use crate::fleet::scripted::ScriptedStore;
 use crate::site::api::ApiError;
-use crate::token::moment::Moment;
+use crate::system::moment::Moment;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::clouds::Cloud;
 

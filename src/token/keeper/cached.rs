@@ -8,11 +8,11 @@ use super::reader::SecretSnapshot;
 use super::secrets::SecretSelector;
 use super::{Keeper, LoginReason, LoginSchedule, NewToken};
 use crate::config::Credential;
+use crate::system::moment::Moment;
 use crate::token::cache::{
     Cache, CachedRejection, CachedToken, CredentialId, Fingerprint, LoginLock,
 };
 use crate::token::issuer::{Issuer, LoginError};
-use crate::token::moment::Moment;
 use crate::token::outcome::Outcome;
 use crate::token::schedule::{self, Failures};
 use crate::token::slot::Token;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::system::clock::Clock;
-use crate::token::moment::Moment;
+use crate::system::moment::Moment;
 use crate::token::slot::TokenSlot;
 
 /// Time between two looks at a slot without a token; a new one is a change, which is awaited anyway.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::{Keeper, LoginSchedule};
+use crate::system::moment::Moment;
 use crate::token::events::EventKind;
 use crate::token::issuer::{Issuer, LoginError};
-use crate::token::moment::Moment;
 use crate::token::outcome::Outcome;
 use crate::token::response::MAX_LIFETIME;
 use crate::token::status::FailedLogin;

@@ -13,9 +13,9 @@ use crate::fleet::State;
 use crate::fleet::tokens::{
     Decision, LoginEnd, LoginIntent, LoginTurn, SharedLogins, SharedToken, Verdict,
 };
+use crate::system::moment::Moment;
 use crate::token::cache::{CachedRejection, CachedToken, Fingerprint};
 use crate::token::issuer::{Issuer, LoginError};
-use crate::token::moment::Moment;
 use crate::token::outcome::Outcome;
 use crate::token::response::MAX_LIFETIME;
 use crate::token::schedule::{self, Failures};
@@ -461,7 +461,7 @@ impl<I: Issuer> Keeper<I> {
     ) {
         let Some(turn) = turn else {
             if error.outcome == Outcome::RateLimited {
-                self.unshared_wait = Some(schedule.due_if_forced);
+                self.set_unshared_wait(Some(schedule.due_if_forced));
                 self.share_wait().await;
             }
             return;
@@ -485,13 +485,17 @@ impl<I: Issuer> Keeper<I> {
         self.end_turn(turn, end).await;
     }
 
+    /// Keeps the end of a wait that a 429 requested, or forgets the last one.
+    pub(super) fn set_unshared_wait(&mut self, end: Option<Moment>) {
+        if let Some(shared) = &mut self.shared {
+            shared.unshared_wait = end;
+        }
+    }
+
     /// Shares the wait that a 429 requested, once the store is there and no other replica logs in.
     async fn share_wait(&mut self) {
-        if let (Some(end), Some(shared)) = (self.unshared_wait, &mut self.shared) {
-            let wait = end.left(self.clock);
-            if wait.is_zero() || shared.publish_wait(wait).await {
-                self.unshared_wait = None;
-            }
+        if let Some(shared) = &mut self.shared {
+            shared.share_wait(self.clock).await;
         }
     }
 

@@ -13,7 +13,7 @@ use super::gateway::{Gateway, STARTUP_WAIT};
 use crate::limit::owner::Owner;
 use crate::limit::scope::Scope;
 use crate::limit::{Admission, QueuePermit};
-use crate::token::moment::Moment;
+use crate::system::moment::Moment;
 use crate::token::rejections::Reaction;
 use crate::token::slot::ForcedRefresh;
 use citrix_wire::citrix::AuthorizationScheme;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::system::clock::Clock;
+use super::clock::Clock;
 
 /// A moment on both clocks. A deadline is reached as soon as either clock reaches it: the wall clock
 /// advances while the machine is suspended, and the monotonic clock cannot be set back.
