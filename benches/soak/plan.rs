@@ -185,7 +185,7 @@ impl Plan {
         self
     }
 
-    /// Returns the caller, whichever scheme it uses, and the service.
+    /// Returns the caller, whichever scheme it uses, the service, and its first segment at the upstream.
     pub(crate) fn scope(&self) -> Scope {
         let caller = match self.credential {
             Credential::CwsAuth => Credential::Bearer,

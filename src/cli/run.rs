@@ -102,7 +102,7 @@ fn log_problems(problems: &[ConfigProblem], file: Option<&Path>) {
     let file = file.map_or_else(String::new, |file| format!(" --config {}", file.display()));
     tracing::error!(
         problems = problems.len(),
-        "not started; `citrix-auth-proxy check{file}` checks a correction without running it"
+        "not started; `citrix-auth-proxy check{file}` checks the corrected configuration without starting"
     );
 }
 
@@ -204,7 +204,7 @@ pub(super) async fn serve(
         signal = first,
         in_flight,
         limit,
-        "draining; a second signal stops at once"
+        "draining; a further signal stops at once"
     );
     let drained = drain(app, live.drain_timeout, signals, &mut second).await;
     log_stop(drained, second)

@@ -294,6 +294,9 @@ impl Content {
                 lifetime,
             ),
             LoginResult::Throttled { wait } => {
+                let known = self.get(Key::Throttled(identity));
+                let left = known.map(|(_, until)| *until - Instant::now());
+                let wait = left.map_or(wait, |left| left.max(wait));
                 self.set(Key::Throttled(identity), Value::Mark, wait);
             }
             LoginResult::Failed => {

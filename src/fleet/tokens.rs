@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fleet_protocol::command::{Fact, LoginResult};
 use fleet_protocol::machine::Request;
@@ -41,8 +41,15 @@ pub struct SharedLogins {
     identity: Name,
     /// A record could not be opened, which is logged once.
     warned: AtomicBool,
-    /// The end of the wait that a 429 requested, while the other replicas do not know of it.
-    pub(crate) unshared_wait: Option<Moment>,
+    unshared_wait: Option<UnsharedWait>,
+}
+
+/// The wait that a 429 requested, while the other replicas do not know of it.
+#[derive(Clone, Copy, Debug)]
+struct UnsharedWait {
+    /// The time of the last 429.
+    since: SystemTime,
+    ends: Moment,
 }
 
 /// The right of this replica to log in.
@@ -247,12 +254,32 @@ impl SharedLogins {
         })
     }
 
-    /// Publishes the wait of [`Self::unshared_wait`], which is kept without a store, and while another
-    /// replica logs in.
+    /// Keeps the wait that a 429 requested just now until [`Self::share_wait`] has shared it. A longer
+    /// one that is kept already remains.
+    pub fn keep_wait(&mut self, ends: Moment, clock: Clock) {
+        let known = self.unshared_wait.map(|known| known.ends);
+        let known = known.filter(|known| known.left(clock) > ends.left(clock));
+        self.unshared_wait = Some(UnsharedWait {
+            since: clock.now(),
+            ends: known.unwrap_or(ends),
+        });
+    }
+
+    /// Forgets the wait if it was requested before a token was obtained.
+    pub fn forget_wait_before(&mut self, obtained_at: SystemTime) {
+        self.unshared_wait = self.unshared_wait.filter(|wait| wait.since > obtained_at);
+    }
+
+    /// Returns `true` if there is a wait to be shared.
+    pub fn has_unshared_wait(&self) -> bool {
+        self.unshared_wait.is_some()
+    }
+
+    /// Shares the wait, unless the store is away or another replica logs in; then it is kept.
     pub async fn share_wait(&mut self, clock: Clock) {
-        if let Some(end) = self.unshared_wait {
-            let wait = end.left(clock);
-            if wait.is_zero() || self.publish_wait(wait).await {
+        if let Some(wait) = self.unshared_wait {
+            let left = wait.ends.left(clock);
+            if left.is_zero() || self.publish_wait(left).await {
                 self.unshared_wait = None;
             }
         }

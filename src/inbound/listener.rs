@@ -45,7 +45,7 @@ pub struct BindError {
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            " (is another instance running? `ss -ltnp` shows its process; else choose another port)"
+            " (is another instance running? `ss -ltnp` shows its process; otherwise choose another port)"
         }
         io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
         io::ErrorKind::AddrNotAvailable => " (no interface of this machine has this address)",

@@ -252,7 +252,6 @@ impl<I: Issuer> Keeper<I> {
         {
             return schedule;
         }
-        self.set_unshared_wait(None);
         if matches!(reason, LoginReason::Rejected | LoginReason::Requested) {
             self.last_forced = Some(Instant::now());
         }
@@ -414,7 +413,9 @@ impl<I: Issuer> Keeper<I> {
         let due_if_forced = Moment::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_rejected();
         self.failures = Failures::default();
-        self.set_unshared_wait(None);
+        if let Some(shared) = &mut self.shared {
+            shared.forget_wait_before(obtained_at);
+        }
         // Metrics first: a scrape may follow the request that the token wakes.
         self.metrics.set_token(generation, expires_at);
         self.metrics.set_schedule(due.wall, 0);
@@ -448,6 +449,10 @@ impl<I: Issuer> Keeper<I> {
     /// its reason.
     async fn sleep_until_due(&mut self, schedule: &mut LoginSchedule) -> LoginReason {
         loop {
+            if self.has_unshared_wait() {
+                // Boxed: rare.
+                Box::pin(self.share_wait()).await;
+            }
             let mut left = schedule.due.left(self.clock);
             if self.slot.wants_login() {
                 left = left.min(schedule.due_if_forced.left(self.clock));

@@ -1,6 +1,6 @@
 //! Replicas of the gateway in simulated time, through faults that a seed draws: the token keeper and
-//! its slot, the queue of a limit and its permits, gates, and forced logins after a 401. Only Citrix
-//! and the clocks are emulated.
+//! its slot, the queue of a limit and its permits, gates, and forced logins after a 401. Citrix, the
+//! clocks and the store are emulated; requests without HTTP take the steps of `queue` and `send`.
 
 mod callers;
 mod clocks;

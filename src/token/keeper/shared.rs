@@ -80,18 +80,13 @@ impl<I: Issuer> Keeper<I> {
             LoginReason::Scheduled
         };
         let token = self.shared.as_mut()?.token().await?;
-        let adopted = match token {
+        match token {
             Some(token) => self.adopt_shared(token, reason, began).await,
             None => {
                 self.publish_current().await;
                 None
             }
-        };
-        // A newer token disproves it.
-        if adopted.is_none() {
-            self.share_wait().await;
         }
-        adopted
     }
 
     /// Returns `true` if a login waits for the store, which decides again.
@@ -460,9 +455,10 @@ impl<I: Issuer> Keeper<I> {
         schedule: &LoginSchedule,
     ) {
         let Some(turn) = turn else {
-            if error.outcome == Outcome::RateLimited {
-                self.set_unshared_wait(Some(schedule.due_if_forced));
-                self.share_wait().await;
+            if error.outcome == Outcome::RateLimited
+                && let Some(shared) = &mut self.shared
+            {
+                shared.keep_wait(schedule.due_if_forced, self.clock);
             }
             return;
         };
@@ -485,15 +481,15 @@ impl<I: Issuer> Keeper<I> {
         self.end_turn(turn, end).await;
     }
 
-    /// Keeps the end of a wait that a 429 requested, or forgets the last one.
-    pub(super) fn set_unshared_wait(&mut self, end: Option<Moment>) {
-        if let Some(shared) = &mut self.shared {
-            shared.unshared_wait = end;
-        }
+    /// Returns `true` if a 429 requested a wait of which the other replicas do not know.
+    pub(super) fn has_unshared_wait(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.has_unshared_wait())
     }
 
-    /// Shares the wait that a 429 requested, once the store is there and no other replica logs in.
-    async fn share_wait(&mut self) {
+    /// Shares that wait, once the store is there and no other replica logs in.
+    pub(super) async fn share_wait(&mut self) {
         if let Some(shared) = &mut self.shared {
             shared.share_wait(self.clock).await;
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::cache::sent;
 use super::*;
 use crate::fleet::scripted::ScriptedStore;
+use crate::fleet::tokens::SharedLogins;
 use crate::token::{ForcedRefresh, TokenState};
 
 const REPLICAS: usize = 10;
@@ -267,27 +268,47 @@ async fn rate_limited_login_without_a_store_holds_back_other_replicas_once_it_is
     assert_eq!((members.logins(), members.tokens().len()), (2, 1));
 }
 
+/// Limits every login, and requests a wait of 50 min.
+fn limited(_: &LoginCall, _: Duration) -> Result<(), LoginError> {
+    let limited = login_error(Outcome::RateLimited).map(drop);
+    limited.map_err(|error| LoginError {
+        retry_after: Some(Duration::from_mins(50)),
+        ..error
+    })
+}
+
 #[tokio::test(start_paused = true)]
-async fn wait_of_a_429_is_not_shared_if_another_replica_has_a_token() {
+async fn wait_of_a_429_is_shared_although_another_replica_has_an_older_token() {
     let mut members = Members::start(1, accepted);
     seconds(3.0).await;
     members.store.set_up(false);
-    members.add(KEY, credential(secret("s"), None), |_, _| {
-        let limited = login_error(Outcome::RateLimited).map(drop);
-        limited.map_err(|error| LoginError {
-            retry_after: Some(Duration::from_mins(50)),
-            ..error
-        })
-    });
+    members.add(KEY, credential(secret("s"), None), limited);
     seconds(5.0).await;
-    assert_eq!(members.logins(), 2);
     members.store.set_up(true);
     seconds(2.0).await;
     assert_eq!(members.states(), [TokenState::Fresh; 2]);
     let keeper = &members.members[0].keeper;
     keeper.slot.report_rejected(keeper.usable());
     seconds(70.0).await;
-    assert_eq!((members.logins(), members.tokens().len()), (3, 1));
+    assert_eq!(members.logins(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn longest_wait_is_kept_until_a_newer_token_disproves_it() {
+    let fleet = ScriptedStore::new().join(KEY, &Registry::new());
+    let clock = clock();
+    let mut shared = SharedLogins::new(fleet, Arc::new(credential(secret("s"), None)));
+    let before = clock.now();
+    seconds(1.0).await;
+    for wait in [600, 1] {
+        let ends = Moment::now(clock).after(Duration::from_secs(wait));
+        shared.keep_wait(ends, clock);
+    }
+    shared.forget_wait_before(before);
+    seconds(60.0).await;
+    assert!(shared.has_unshared_wait());
+    shared.forget_wait_before(clock.now());
+    assert!(!shared.has_unshared_wait());
 }
 
 #[tokio::test(start_paused = true)]
