@@ -250,6 +250,8 @@ impl TokenSlot {
         if let Some(token) = self.usable(Moment::now(clock)) {
             return Ok(token);
         }
+        // The machine may have been suspended beyond the next login, for which its keeper still sleeps.
+        self.login_wanted.notify_one();
         let end = Instant::now() + timeout;
         let hopeless = |status: &TokenStatus| {
             !status.may_recover_within(end.saturating_duration_since(Instant::now()))
@@ -301,7 +303,8 @@ impl TokenSlot {
         };
         match tokio::time::timeout(timeout, arrival).await {
             Ok(Some(token)) => Ok(token),
-            Ok(None) | Err(_) => Err(self.unavailable()),
+            // A wall clock set back makes a token usable again without a change.
+            Ok(None) | Err(_) => ready().ok_or_else(|| self.unavailable()),
         }
     }
 

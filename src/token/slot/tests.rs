@@ -1,7 +1,7 @@
 //! Reads and waits.
 
 use super::*;
-use crate::token::status::FailedLogin;
+use crate::token::status::{FailedLogin, TokenState};
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -84,6 +84,7 @@ fn withdrawn_token_stays_unusable_on_a_clock_set_back() {
     assert!(slot.usable(moment(400)).is_some());
     slot.withdraw(moment(500));
     assert!(slot.usable(moment(400)).is_none());
+    assert_eq!(slot.status().state(at(400)), TokenState::Unusable);
     assert_eq!(slot.generation(), 1);
 }
 

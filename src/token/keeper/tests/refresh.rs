@@ -225,6 +225,17 @@ async fn resume_from_suspension_withdraws_the_expired_token_and_logs_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn request_after_a_suspension_wakes_the_keeper() {
+    let keeper = TestKeeper::start(|_| granted(3600));
+    seconds(1.0).await;
+    set_clock_by(7200);
+    let token = keeper
+        .slot
+        .wait_usable(keeper.clock, Duration::from_secs(5));
+    assert_eq!(token.await.unwrap().generation(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn clock_set_back_neither_delays_the_refresh_nor_extends_the_token() {
     let keeper = TestKeeper::start(|call| {
         if call.number == 1 {
