@@ -160,6 +160,11 @@ impl Cloud {
 
     /// Returns the response to a request.
     pub(super) async fn send(&self, request: Request) -> Response {
+        // As it leaves: a process that stops then has sent it.
+        let expires = self.lock().tokens[request.token].expires;
+        self.trace.check(Instant::now() < expires, || {
+            format!("expired token {} was sent: {request:?}", request.token)
+        });
         sleep(TRIP).await;
         let (mut response, time, _running) = self.arrive(request);
         sleep(time).await;
@@ -181,9 +186,6 @@ impl Cloud {
         let now = Instant::now();
         let respond = |status, hint| (Response { status, hint }, TRIP, None);
         let token = &state.tokens[request.token];
-        self.trace.check(now < token.expires, || {
-            format!("expired token {} was sent: {request:?}", request.token)
-        });
         if now >= token.expires || token.revoked || !request.is_permitted {
             return respond(StatusCode::UNAUTHORIZED, None);
         }
