@@ -231,16 +231,21 @@ async fn invalid_secret_of_ten_replicas_is_tried_as_often_as_that_of_one() {
     }
 }
 
+/// The result of a login that gets a 429 with this wait.
+fn limited_for(wait: Duration) -> Result<(), LoginError> {
+    let limited = login_error(Outcome::RateLimited).map(drop);
+    limited.map_err(|error| LoginError {
+        retry_after: Some(wait),
+        ..error
+    })
+}
+
 /// Limits logins in the first 30 s, and requests a wait of 40 s.
 fn limited_at_first(call: &LoginCall, at: Duration) -> Result<(), LoginError> {
     if at > Duration::from_secs(30) {
         return accepted(call, at);
     }
-    let limited = login_error(Outcome::RateLimited).map(drop);
-    limited.map_err(|error| LoginError {
-        retry_after: Some(Duration::from_secs(40)),
-        ..error
-    })
+    limited_for(Duration::from_secs(40))
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,11 +275,7 @@ async fn rate_limited_login_without_a_store_holds_back_other_replicas_once_it_is
 
 /// Limits every login, and requests a wait of 50 min.
 fn limited(_: &LoginCall, _: Duration) -> Result<(), LoginError> {
-    let limited = login_error(Outcome::RateLimited).map(drop);
-    limited.map_err(|error| LoginError {
-        retry_after: Some(Duration::from_mins(50)),
-        ..error
-    })
+    limited_for(Duration::from_mins(50))
 }
 
 #[tokio::test(start_paused = true)]
