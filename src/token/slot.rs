@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 use http::HeaderValue;
@@ -109,11 +109,6 @@ impl Token {
     pub fn is_usable(&self, now: Moment) -> bool {
         !self.usable_until.is_reached(now)
     }
-
-    /// Returns `true` once the token was withdrawn at its end.
-    fn is_withdrawn(&self) -> bool {
-        self.usable_until.wall == SystemTime::UNIX_EPOCH
-    }
 }
 
 /// The lack of a usable token, as a 503 with `Retry-After` reports it.
@@ -187,9 +182,8 @@ impl TokenSlot {
 
     /// Returns the end of the token, unless it was withdrawn.
     pub(super) fn ends(&self) -> Option<Moment> {
-        let current = self.current();
-        let token = current.as_ref().filter(|token| !token.is_withdrawn());
-        token.map(|token| token.usable_until())
+        let token = self.current().as_ref()?.usable_until;
+        self.status.borrow().usable_until.map(|_| token)
     }
 
     /// Returns the rest of the period in which the newest token is sent.
@@ -449,19 +443,9 @@ impl TokenSlot {
         self.status.send_modify(change);
     }
 
-    /// Withdraws the current token at its end.
-    pub(super) fn withdraw(&self, now: Moment) {
-        if let Some(token) = self.token.load_full() {
-            let usable_until = Moment {
-                wall: SystemTime::UNIX_EPOCH,
-                ..now
-            };
-            self.token.store(Some(Arc::new(Token {
-                usable_until,
-                ..Token::clone(&token)
-            })));
-            self.update(|status| status.usable_until = None);
-        }
+    /// Withdraws the current token at its end from the status. Requests compare its end themselves.
+    pub(super) fn withdraw(&self) {
+        self.update(|status| status.usable_until = None);
     }
 }
 

@@ -13,8 +13,8 @@ use crate::token::slot::TokenSlot;
 /// Time between two looks at a slot without a token; a new one is a change, which is awaited anyway.
 const WITHOUT_TOKEN: Duration = Duration::from_hours(24);
 
-/// Withdraws each token at the end of its usable lifetime on the monotonic clock, so that status and
-/// queue know of it. Runs besides the logins, which may take longer than the token is valid.
+/// Withdraws each token at the end of its usable lifetime on the monotonic clock, so that the status
+/// shows it. Runs besides the logins, which may take longer than the token is valid.
 pub(super) async fn withdraw_expired(slot: &TokenSlot, clock: Clock, customer: &str) -> Infallible {
     let mut changes = slot.changes();
     loop {
@@ -35,6 +35,6 @@ pub(super) async fn withdraw_expired(slot: &TokenSlot, clock: Clock, customer: &
                 "wall clock set back; token withdrawn at the end of its lifetime"
             );
         }
-        slot.withdraw(now);
+        slot.withdraw();
     }
 }

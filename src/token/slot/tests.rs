@@ -1,5 +1,8 @@
 //! Reads and waits.
 
+use std::cell::Cell;
+use std::time::SystemTime;
+
 use super::*;
 use crate::token::status::{FailedLogin, TokenState};
 
@@ -73,6 +76,23 @@ fn token_ends_on_the_monotonic_clock_if_the_wall_clock_was_set_back() {
     assert!(slot.usable(later(3601)).is_none());
 }
 
+thread_local! {
+    /// What the wall clock of a test reads.
+    static SECONDS: Cell<u64> = const { Cell::new(200) };
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_finds_a_token_that_a_clock_set_back_made_valid_again() {
+    let slot = TokenSlot::holding(token(1, 150));
+    let clock = Clock::custom(|| at(SECONDS.get()));
+    let set_back = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        SECONDS.set(100);
+    };
+    let (token, ()) = tokio::join!(slot.wait_usable(clock, WAIT), set_back);
+    assert_eq!(token.unwrap().generation(), 1);
+}
+
 #[test]
 fn token_invalid_in_a_header_is_rejected() {
     assert!(Token::new(1, &SecretString::from("a\r\nb"), moment(1)).is_err());
@@ -82,8 +102,12 @@ fn token_invalid_in_a_header_is_rejected() {
 fn withdrawn_token_stays_unusable_on_a_clock_set_back() {
     let slot = TokenSlot::holding(token(1, 1000));
     assert!(slot.usable(moment(400)).is_some());
-    slot.withdraw(moment(500));
-    assert!(slot.usable(moment(400)).is_none());
+    slot.withdraw();
+    let later = Moment {
+        instant: Instant::now() + Duration::from_hours(1),
+        ..moment(400)
+    };
+    assert!(slot.usable(later).is_none());
     assert_eq!(slot.status().state(at(400)), TokenState::Unusable);
     assert_eq!(slot.generation(), 1);
 }

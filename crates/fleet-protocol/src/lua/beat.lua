@@ -2,7 +2,7 @@
 -- run id, whether it joins; then of each queue: at_once, numbers of held and waiting, the tickets.
 if now > tonumber(ARGV[2]) then return {now, 'late'} end
 local joins, run = ARGV[6] == '1', ARGV[5] ~= '' and ARGV[5] or known_run
-if joins and run ~= known_run then start_grace_period() end -- It may lack what was granted.
+if joins and run ~= known_run then start_grace_period() end -- Another server may lack permits.
 -- The clock was set back: gates would close once more.
 if last - now > lease then redis.call('DEL', KEYS[4]) end
 redis.call('HSET', beat, 'last', now, 'run', run)
