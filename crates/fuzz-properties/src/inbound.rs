@@ -19,10 +19,13 @@ use citrix_auth_proxy::inbound::connection::caller_time::{CallerTime, KeepsPermi
 use citrix_auth_proxy::inbound::connection::{Connection, Connections, Evictions};
 use citrix_auth_proxy::inbound::stream::{Socket, Stream, Transport, WatchedSocket};
 use citrix_auth_proxy::limit::owner::{Resource, ResourceKind};
+use citrix_wire::citrix::headers::retain_allowed_trailers;
 use citrix_wire::known_fields::KnownFields;
 use citrix_wire::transaction_id;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -171,7 +174,7 @@ async fn serve(
     if log.read(at, body).await == End::Error {
         *response.status_mut() = StatusCode::BAD_REQUEST;
         let name = citrix_auth_proxy::error::X_PROXY_ERROR;
-        let reason = http::HeaderValue::from_static("bad_request");
+        let reason = HeaderValue::from_static("bad_request");
         response.headers_mut().insert(name, reason);
     }
     response
@@ -284,11 +287,27 @@ where
         let values = ours.get_all(name).iter();
         assert!(
             values
-                .map(http::HeaderValue::as_bytes)
+                .map(HeaderValue::as_bytes)
                 .eq(expected.map(|(_, value)| value.as_ref())),
             "{name}: {ours:?} {reference:?}"
         );
     }
+}
+
+/// Asserts that the trailers are those of the reference that may be forwarded.
+fn assert_same_trailers<N, V>(ours: Option<&HeaderMap>, reference: &[(N, V)])
+where
+    N: AsRef<[u8]>,
+    V: AsRef<[u8]>,
+{
+    let mut expected = HeaderMap::new();
+    for (name, value) in reference {
+        let name = HeaderName::from_bytes(name.as_ref()).expect("hyper accepts it");
+        let value = HeaderValue::from_bytes(value.as_ref()).expect("hyper accepts it");
+        expected.append(name, value);
+    }
+    retain_allowed_trailers(&mut expected);
+    assert_eq!(ours.unwrap_or(&HeaderMap::new()), &expected);
 }
 
 /// Asserts that what the gateway read is the start of what another server reads of the same bytes.
@@ -306,8 +325,15 @@ fn agrees(ours: &ReadRequest, other: &ReadRequest) -> bool {
         content: Content::default(),
         ..request.clone()
     };
+    let forwarded = || {
+        let mut content = other.content.clone();
+        if let Some(trailers) = &mut content.trailers {
+            retain_allowed_trailers(trailers);
+        }
+        content
+    };
     let is_same_content = match ours.content.end {
-        End::Complete => ours.content == other.content,
+        End::Complete => ours.content == forwarded(),
         End::Pending | End::Error => other.content.data.starts_with(&ours.content.data),
     };
     head(ours) == head(other) && is_same_content

@@ -13,7 +13,10 @@ use http_body::{Body, Frame};
 use testkit::strict_http2::{self, StrictStream};
 use tokio::task::spawn_local;
 
-use super::{CONFIG, ReadRequest, agrees, assert_same_fields, converse, serve, with_stream};
+use super::{
+    CONFIG, ReadRequest, agrees, assert_same_fields, assert_same_trailers, converse, serve,
+    with_stream,
+};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Empty SETTINGS.
@@ -92,8 +95,7 @@ fn is_same(ours: &ReadRequest, strict: &StrictStream) -> bool {
         && ours.content.data == strict.content;
     if is_same {
         assert_same_fields(&ours.fields, &strict.fields);
-        let trailers = ours.content.trailers.clone().unwrap_or_default();
-        assert_same_fields(&trailers, &strict.trailers);
+        assert_same_trailers(ours.content.trailers.as_ref(), &strict.trailers);
     }
     is_same
 }

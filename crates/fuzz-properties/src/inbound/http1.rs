@@ -14,7 +14,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use testkit::strict_http1::{self, StrictEnd, StrictRequest};
 
-use super::{CONFIG, ReadRequest, assert_prefix, assert_same_fields, converse, serve, with_stream};
+use super::{
+    CONFIG, ReadRequest, assert_prefix, assert_same_fields, assert_same_trailers, converse, serve,
+    with_stream,
+};
 use crate::content::End;
 
 /// Checks a connection: what the gateway accepts, hyper's server and a strict reader read as well, one
@@ -75,8 +78,7 @@ fn compare(ours: &[ReadRequest], strict: &[StrictRequest], end: StrictEnd, respo
             End::Complete => {
                 assert!(expected.is_complete, "{request:?} has not ended: {end:?}");
                 assert_eq!(request.content.data, expected.content);
-                let trailers = request.content.trailers.clone().unwrap_or_default();
-                assert_same_fields(&trailers, &expected.trailers);
+                assert_same_trailers(request.content.trailers.as_ref(), &expected.trailers);
             }
             End::Pending | End::Error => {
                 assert!(expected.content.starts_with(&request.content.data));
