@@ -12,11 +12,15 @@ use crate::profile::Counts;
 const FILE: &str = "benches/instructions/budgets.toml";
 const HEAD: &str = "\
 # What the gateway does per request, on x86-64: instructions in user space, allocations and clock reads. `just budgets`
-# writes this file, `just instructions` fails at more than 2 % over the instructions, and at one more of the others.
+# writes this file, `just instructions` fails at more than 2 % over the instructions, 10 % over the clock reads, and at one
+# more allocation.
 ";
 /// Hundredths by which instructions may exceed their budget. Two builds of the same code differ by
 /// less than one.
-const TOLERANCE: u64 = 2;
+const INSTRUCTIONS_TOLERANCE: u64 = 2;
+/// Hundredths by which clock reads may. The runtime reads the clock at each wake-up, and how many
+/// events one wake-up takes depends on when they arrive.
+const CLOCK_READS_TOLERANCE: u64 = 10;
 
 #[derive(Deserialize)]
 struct Budget {
@@ -41,41 +45,39 @@ impl Budgets {
                     "{name}: no budget in {FILE}; record it: just budgets"
                 )];
             };
-            let tolerated = budget.instructions + budget.instructions * TOLERANCE / 100;
             [
                 (
                     "instructions",
                     counts.instructions,
                     budget.instructions,
-                    tolerated,
+                    INSTRUCTIONS_TOLERANCE,
                 ),
-                (
-                    "allocations",
-                    counts.allocations,
-                    budget.allocations,
-                    budget.allocations,
-                ),
+                ("allocations", counts.allocations, budget.allocations, 0),
                 (
                     "clock reads",
                     counts.clock_reads,
                     budget.clock_reads,
-                    budget.clock_reads,
+                    CLOCK_READS_TOLERANCE,
                 ),
             ]
             .into_iter()
-            .filter(|(_, measured, _, limit)| measured > limit)
-            .map(|(what, measured, budget, _)| over(name, what, measured, budget))
+            .filter(|(_, measured, budget, tolerance)| {
+                *measured > budget + budget * tolerance / 100
+            })
+            .map(|(what, measured, budget, tolerance)| {
+                over(name, what, measured, budget, tolerance)
+            })
             .collect()
         };
         measured.iter().flat_map(messages).collect()
     }
 }
 
-fn over(name: &str, what: &str, measured: u64, budget: u64) -> String {
+fn over(name: &str, what: &str, measured: u64, budget: u64, tolerance: u64) -> String {
     let over = (measured as f64 / budget as f64 - 1.0) * 100.0;
     format!(
         "\n{name}: {measured} {what} per request are {over:.1} % over the budget of {budget} \
-         (tolerated: {TOLERANCE} % more instructions)\n  \
+         (tolerated: {tolerance} %)\n  \
          where they are: callgrind_annotate --tree=caller target/instructions/{name}.profile\n  \
          if they are worth it, record them: just budgets (writes {FILE}), with the reason in the commit"
     )

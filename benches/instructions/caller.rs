@@ -33,6 +33,16 @@ impl Caller {
         Err(format!("no 200: {}", String::from_utf8_lossy(&self.read)).into())
     }
 
+    /// Like [`Caller::request`], and waits until the gateway closed the connection, so that the next
+    /// one does not overlap with the work on this.
+    pub(crate) fn last_request(&mut self, request: &[u8]) -> Fallible<()> {
+        self.request(request)?;
+        match self.socket.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err("bytes after the response".into()),
+        }
+    }
+
     /// Sends a request, reads the whole response and returns its status.
     pub(crate) fn status(&mut self, request: &[u8]) -> Fallible<u16> {
         self.socket.write_all(request)?;

@@ -2,8 +2,7 @@
 //! callgrind.
 //!
 //! `just instructions` runs `just dist`, measures a few shapes of requests, and fails for
-//! one that takes more than 2 % over its budget of instructions in `budgets.toml`, or more
-//! allocations or clock reads; `just budgets` records what it measures. `-- growth` measures how a
+//! one that exceeds its budget in `budgets.toml` by more than that file says; `just budgets` records what it measures. `-- growth` measures how a
 //! GET grows with connections, customers, callers, routes and the size of bodies instead. `GATEWAY`
 //! names another binary.
 //!

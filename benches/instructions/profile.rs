@@ -73,6 +73,20 @@ impl Counts {
         }
     }
 
+    /// Returns the median of each figure.
+    pub(crate) fn medians(counts: &[Self]) -> Self {
+        let median = |figure: fn(&Self) -> u64| {
+            let mut figures: Vec<u64> = counts.iter().map(figure).collect();
+            figures.sort_unstable();
+            figures[figures.len() / 2]
+        };
+        Self {
+            instructions: median(|counts| counts.instructions),
+            allocations: median(|counts| counts.allocations),
+            clock_reads: median(|counts| counts.clock_reads),
+        }
+    }
+
     /// Returns the counts of each of `number` requests. What happens between them, such as the sweep
     /// of each second, is too little for another allocation or clock read.
     pub(crate) const fn per_request(self, number: u64) -> Self {

@@ -10,7 +10,7 @@ use crate::profile::Counts;
 
 /// Requests before the count: connections are open and buffers have their size.
 const WARM_UP: usize = 100;
-/// Counts, of which the median is the result.
+/// Counts; the result is the median of each figure.
 const COUNTS: usize = 5;
 /// Requests of one count.
 const REQUESTS: usize = 200;
@@ -84,7 +84,7 @@ pub(crate) fn measure(
     let mut send = |number: usize| {
         (0..number).try_for_each(|_| match connections {
             Connections::One => caller.request(request),
-            Connections::OnePerRequest => Caller::connect(address)?.request(request),
+            Connections::OnePerRequest => Caller::connect(address)?.last_request(request),
         })
     };
     send(WARM_UP)?;
@@ -96,8 +96,7 @@ pub(crate) fn measure(
         send(REQUESTS)?;
         counts.push(gateway.counts()?.per_request(REQUESTS as u64));
     }
-    counts.sort_unstable();
-    Ok(counts[COUNTS / 2])
+    Ok(Counts::medians(&counts))
 }
 
 /// Returns a GET as a script sends it, with more fields.
