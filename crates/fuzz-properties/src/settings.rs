@@ -8,6 +8,10 @@ pub fn configuration(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
     };
+    // What is configured elsewhere may be shown.
+    if text.contains(SECRET) {
+        return;
+    }
     let (variables, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('$'));
     let toml = lines.join("\n");
     let mut environment = vec![
