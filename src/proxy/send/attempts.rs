@@ -1,4 +1,4 @@
-//! Attempts at one response head, each on a connection of its own.
+//! Attempts at one response head.
 
 use std::sync::Arc;
 
@@ -19,8 +19,7 @@ use crate::upstream::pool::Lease;
 use crate::upstream::{AttemptError, BoxError, ResponseDeadline};
 use citrix_wire::head_limit::HeadTooLarge;
 
-/// Attempts for one response. Each after the first uses a new connection; more would only repeat
-/// what one has shown.
+/// Attempts for one response; more would only repeat what these have shown.
 const MAX_ATTEMPTS: u32 = 3;
 
 /// The reason that there is no response.
@@ -41,9 +40,9 @@ impl SendContext<'_> {
     ///
     /// A request that was certainly not processed is sent again whatever it is, if its body is at
     /// hand. So is, once, one that crossed the 408 with which the upstream closes an idle connection;
-    /// otherwise the 408 is for the caller. The upstream may also close a pooled connection while a request is written to it; then
-    /// a copy is sent if the method is idempotent and there is no body (RFC 9110 section 9.2.2).
-    /// Any other failure is final.
+    /// otherwise the 408 is for the caller. The upstream may also close a pooled connection while a
+    /// request is written to it; then a copy is sent, once, if the method is idempotent and there is no
+    /// body (RFC 9110 section 9.2.2). Any other failure is final.
     pub(super) async fn attempts(
         &self,
         outgoing: &mut Outgoing<'_>,
@@ -72,7 +71,8 @@ impl SendContext<'_> {
             outgoing.authorize(&mut body, &token, self.destination);
             exchange.count_attempt();
             let may_repeat = attempt < MAX_ATTEMPTS;
-            let may_be_stale = may_repeat && repeatable && lease.reused;
+            // The copy may be on a used connection as well, if that is one of HTTP/2.
+            let may_be_stale = attempt == 1 && repeatable && lease.reused;
             let was_idle = attempt == 1 && lease.reused && !lease.is_http2();
             let origin = &self.destination.origin;
             let result = match is_stale {

@@ -189,6 +189,34 @@ async fn stream_reset_with_another_code_is_not_resent() {
 }
 
 #[tokio::test]
+async fn rfc9110_9_2_2_request_whose_stream_is_reset_is_resent_once_if_it_is_idempotent() {
+    for (method, body) in METHODS {
+        let upstream = Http2Upstream::start().await;
+        let gateway = in_front_of(&upstream).start().await;
+        let mut wire = use_connection(&gateway, &upstream).await;
+        let mut sent = 0;
+        let reset_each = async {
+            loop {
+                let (stream, _) = wire.request().await;
+                sent += 1;
+                wire.reset(stream, INTERNAL_ERROR).await;
+            }
+        };
+        let response = tokio::select! {
+            response = gateway.raw(request(method, body)) => response,
+            () = reset_each => unreachable!("it has no end"),
+        };
+        response.problem(502, "upstream_broken");
+        let expected = if matches!(method, "GET" | "DELETE") {
+            2
+        } else {
+            1
+        };
+        assert_eq!(sent, expected, "{method} {body}");
+    }
+}
+
+#[tokio::test]
 async fn failure_of_a_get_or_head_is_retried_once_over_http2() {
     for (method, last, tries) in [("GET", "200", 2), ("HEAD", "502", 2), ("POST", "502", 1)] {
         let upstream = Http2Upstream::start().await;
