@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256,
+    SanType,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 
 pub struct TestCa(CertifiedIssuer<'static, KeyPair>);
@@ -20,9 +23,18 @@ pub struct TestCertificate {
 
 impl TestCa {
     pub fn new(name: &str) -> Self {
+        Self::with_key(name, KeyPair::generate().unwrap())
+    }
+
+    /// Creates an authority with an RSA key, which signs with rsa_pkcs1_sha256.
+    pub fn with_rsa_key(name: &str) -> Self {
+        Self::with_key(name, rsa_key())
+    }
+
+    fn with_key(name: &str, key: KeyPair) -> Self {
         let mut params = params(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
     pub fn pem(&self) -> String {
@@ -31,7 +43,12 @@ impl TestCa {
 
     /// Issues a certificate with a new key.
     pub fn issue(&self, name: &str, dns_names: &[&str]) -> TestCertificate {
-        self.sign(params(name, dns_names))
+        self.sign(params(name, dns_names), KeyPair::generate().unwrap())
+    }
+
+    /// Issues a certificate with a new RSA key.
+    pub fn issue_rsa(&self, name: &str, dns_names: &[&str]) -> TestCertificate {
+        self.sign(params(name, dns_names), rsa_key())
     }
 
     /// Issues a certificate that is valid in a period.
@@ -44,11 +61,10 @@ impl TestCa {
     ) -> TestCertificate {
         let mut params = params(name, dns_names);
         (params.not_before, params.not_after) = (from.into(), until.into());
-        self.sign(params)
+        self.sign(params, KeyPair::generate().unwrap())
     }
 
-    fn sign(&self, params: CertificateParams) -> TestCertificate {
-        let key = KeyPair::generate().unwrap();
+    fn sign(&self, params: CertificateParams, key: KeyPair) -> TestCertificate {
         let certificate = params.signed_by(&key, &self.0).unwrap();
         TestCertificate {
             certificate: certificate.pem(),
@@ -64,15 +80,25 @@ impl TestCertificate {
 
     /// Returns the configuration of a server with this certificate.
     pub fn server_config(&self) -> ServerConfig {
+        self.server_config_of(ALL_VERSIONS)
+    }
+
+    /// Like [`TestCertificate::server_config`], with these versions of TLS.
+    pub fn server_config_of(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![self.der()], key)
             .unwrap()
     }
+}
+
+/// Returns a new RSA key of 2048 bits.
+fn rsa_key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap()
 }
 
 fn params(name: &str, dns_names: &[&str]) -> CertificateParams {

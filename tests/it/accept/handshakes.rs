@@ -8,11 +8,14 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme,
+    SupportedCipherSuite,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::pki::{TestCa, TlsFiles};
+use crate::harness::pki::{TestCa, TestCertificate, TlsFiles};
 use crate::harness::{
     Gateway, OK, Upstream, Wire, get, http2_over, tls_client, wait_until, within_timeout,
 };
@@ -27,7 +30,12 @@ struct Setup {
 impl Setup {
     async fn new() -> Self {
         let authority = TestCa::new("ca");
-        let files = TlsFiles::new(&authority.issue("gateway", &["localhost"]));
+        let issued = authority.issue("gateway", &["localhost"]);
+        Self::with(&authority, &issued).await
+    }
+
+    async fn with(authority: &TestCa, issued: &TestCertificate) -> Self {
+        let files = TlsFiles::new(issued);
         let upstream = Upstream::responding(OK).await;
         let gateway = Gateway::in_front_of(&upstream)
             .with(&files.toml(""))
@@ -49,6 +57,38 @@ impl Setup {
         let name = ServerName::try_from("localhost").unwrap();
         let connected = within_timeout(connector.connect(name, socket)).await;
         connected.err().unwrap().to_string()
+    }
+
+    /// Checks that an HTTP/2 request is served to a client that offers only this suite, P-256, and
+    /// this algorithm for the signature of the handshake.
+    async fn serves_http2_with(&self, suite: SupportedCipherSuite, scheme: SignatureScheme) {
+        let mut provider = CryptoProvider {
+            cipher_suites: vec![suite],
+            kx_groups: vec![kx_group::SECP256R1],
+            ..default_provider()
+        };
+        let algorithms = &mut provider.signature_verification_algorithms;
+        let mapping = algorithms.mapping;
+        let at = mapping.iter().position(|(each, _)| *each == scheme);
+        let at = at.unwrap();
+        algorithms.mapping = &mapping[at..=at];
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap();
+        roots.add(ca).unwrap();
+        let mut tls = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[suite.version()])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let socket = TcpStream::connect(self.gateway.address()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connecting = TlsConnector::from(Arc::new(tls)).connect(name, socket);
+        let mut http2: h2::client::SendRequest<Bytes> =
+            http2_over(within_timeout(connecting).await.unwrap()).await;
+        let request = Request::get("https://localhost/").body(()).unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
     }
 
     /// Waits until the gateway has counted one failure with this reason.
@@ -229,28 +269,27 @@ async fn rfc8446_9_1_mandatory_parameters_are_accepted() {
         // With HTTP/2 (RFC 9113 section 9.2.2).
         cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     ] {
-        let provider = CryptoProvider {
-            cipher_suites: vec![suite],
-            kx_groups: vec![kx_group::SECP256R1],
-            ..default_provider()
-        };
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_slice(setup.ca.as_bytes()).unwrap();
-        roots.add(ca).unwrap();
-        let mut tls = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[suite.version()])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let socket = TcpStream::connect(setup.gateway.address()).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connecting = TlsConnector::from(Arc::new(tls)).connect(name, socket);
-        let mut http2: h2::client::SendRequest<Bytes> =
-            http2_over(within_timeout(connecting).await.unwrap()).await;
-        let request = Request::get("https://localhost/").body(()).unwrap();
-        let (response, _) = http2.send_request(request, true).unwrap();
-        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
+        let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+        setup.serves_http2_with(suite, scheme).await;
+    }
+}
+
+#[tokio::test]
+async fn rfc8446_9_1_mandatory_parameters_are_accepted_with_an_rsa_certificate() {
+    let authority = TestCa::with_rsa_key("ca");
+    let issued = authority.issue_rsa("gateway", &["localhost"]);
+    let setup = Setup::with(&authority, &issued).await;
+    // That of TLS 1.2 with HTTP/2 (RFC 9113 section 9.2.2).
+    let tls12 = cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;
+    for (suite, scheme) in [
+        (
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            SignatureScheme::RSA_PSS_SHA256,
+        ),
+        (tls12, SignatureScheme::RSA_PSS_SHA256),
+        (tls12, SignatureScheme::RSA_PKCS1_SHA256),
+    ] {
+        setup.serves_http2_with(suite, scheme).await;
     }
 }
 

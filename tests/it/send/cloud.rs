@@ -1,8 +1,14 @@
 //! The emulator over TLS: upstream HTTP/2 and certificates.
 
-use serde_json::Value;
+use std::sync::Arc;
 
-use crate::harness::{Cloud, Gateway, client};
+use rustls::version::{TLS12, TLS13};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::pki::{TestCa, TlsFiles};
+use crate::harness::{Cloud, Gateway, OK, Wire, client, get, within_timeout};
 
 async fn echoed(gateway: &Gateway) -> Value {
     let response = client()
@@ -103,7 +109,7 @@ async fn untrusted_upstream_certificate_returns_502() {
         .with(&untrusted)
         .start()
         .await;
-    let response = gateway.raw(crate::harness::get("/untrusted")).await;
+    let response = gateway.raw(get("/untrusted")).await;
     let problem = response.problem(502, "upstream_connect");
     assert!(
         problem["detail"]
@@ -113,4 +119,37 @@ async fn untrusted_upstream_certificate_returns_502() {
         "{problem}"
     );
     assert_eq!(cloud.emulator.stats().requests, 0);
+}
+
+#[tokio::test]
+async fn rfc8446_9_1_upstream_with_an_rsa_certificate_is_accepted() {
+    // The authority signs with rsa_pkcs1_sha256, which is for certificates alone in TLS 1.3.
+    let ca = TestCa::with_rsa_key("authority");
+    let issued = ca.issue_rsa("upstream", &["localhost"]);
+    let files = TlsFiles::new(&issued);
+    files.write("ca.pem", &ca.pem());
+    for version in [&TLS12, &TLS13] {
+        let acceptor = TlsAcceptor::from(Arc::new(issued.server_config_of(&[version])));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let gateway = Gateway::with_api_url(&format!("https://localhost:{port}"))
+            .set(
+                "CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE",
+                &files.path("ca.pem").display().to_string(),
+            )
+            .start()
+            .await;
+        let serve = async {
+            let (socket, _) = within_timeout(listener.accept()).await.unwrap();
+            let stream = within_timeout(acceptor.accept(socket)).await.unwrap();
+            let negotiated = stream.get_ref().1.protocol_version();
+            assert_eq!(negotiated, Some(version.version));
+            let mut wire = Wire::new(stream);
+            wire.request().await;
+            wire.write(OK).await;
+            wire
+        };
+        let (response, _wire) = tokio::join!(gateway.raw(get("/")), serve);
+        assert_eq!(response.status(), 200, "{version:?}");
+    }
 }
