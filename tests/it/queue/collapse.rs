@@ -217,13 +217,15 @@ async fn request_that_arrives_after_the_first_was_sent_gets_a_later_response() {
 
 #[tokio::test]
 async fn failures_and_limits_are_not_shared() {
-    for status in [425, 500, 503] {
+    // A shorter wait is part of that for the limit.
+    let long_wait = "Retry-After: 3600\r\n";
+    for (status, fields) in [(425, ""), (429, long_wait), (500, ""), (503, "")] {
         let mut busy = Busy::start(plan).await;
         let mut callers = busy
             .wait_for_all([get(TARGET), get(TARGET), get(TARGET)])
             .await;
         busy.release().await;
-        let failure = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+        let failure = format!("HTTP/1.1 {status} X\r\n{fields}Content-Length: 0\r\n\r\n");
         busy.wire.write(&failure).await;
         assert_eq!(callers[0].response().await.status(), status);
         busy.wire.request().await;
