@@ -160,14 +160,30 @@ mod tests {
             host: "2001:db8::1",
             ..TARGET
         };
-        let (opened, request, _theirs) =
-            open_with(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", target).await;
+        let (opened, request, _theirs) = open_with(b"HTTP/1.1 200 OK\r\n\r\n", target).await;
         assert!(
             request.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\n"),
             "{request}"
         );
-        // RFC 9110 section 9.3.6: the client ignores Content-Length.
         opened.unwrap();
+    }
+
+    #[tokio::test]
+    async fn rfc9110_9_3_6_framing_fields_of_a_2xx_response_to_connect_are_ignored() {
+        const LENGTH: &str = "Content-Length: 5\r\n";
+        const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+        for fields in [&[LENGTH][..], &[CHUNKED], &[LENGTH, CHUNKED]] {
+            let response = format!("HTTP/1.1 200 OK\r\n{}\r\n", fields.concat());
+            let (opened, _, mut server) = open_with(response.as_bytes(), TARGET).await;
+            let mut client = opened.unwrap_or_else(|error| panic!("{fields:?}: {error}"));
+            // Neither of that length nor chunked.
+            let mut read = [0; 10];
+            server.write_all(b"data\r\ndata").await.unwrap();
+            client.read_exact(&mut read).await.unwrap();
+            client.write_all(&read).await.unwrap();
+            server.read_exact(&mut read).await.unwrap();
+            assert_eq!(&read, b"data\r\ndata");
+        }
     }
 
     #[tokio::test]
