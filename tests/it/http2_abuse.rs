@@ -1,5 +1,6 @@
 //! HTTP/2 attacks, frame by frame, while another caller is served.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::Notify;
 
 use crate::callers::block;
 use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
@@ -322,19 +324,63 @@ async fn rfc9113_6_9_1_data_above_the_window_ends_the_stream_or_connection() {
     assert!(ended, "{received:?}");
 }
 
+/// Returns a request on the stream with this number, whose path is the number.
+fn numbered(number: u32) -> Vec<u8> {
+    // `:path` as a literal without indexing.
+    let path = format!("/{number:03}");
+    let block = [
+        &b"\x82\x86\x04\x04"[..],
+        path.as_bytes(),
+        b"\x41\x09localhost",
+    ]
+    .concat();
+    frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block)
+}
+
 #[tokio::test]
 async fn rfc9113_5_1_2_streams_above_the_limit_are_refused() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let frames = (0..150_u32)
-        .flat_map(|number| request(2 * number + 1))
+    let frames = (0..150).flat_map(numbered).collect();
+    let (last_refused, ended) = (Notify::new(), Cell::new(0));
+    let have_all_ended = |(kind, stream, _): &Received| {
+        if (*kind, *stream) == (RST_STREAM, 299) {
+            last_refused.notify_one();
+        }
+        ended.set(ended.get() + usize::from(matches!(*kind, HEADERS | RST_STREAM)));
+        ended.get() == 150
+    };
+    let serve = async {
+        let mut wires = Vec::new();
+        for _ in 0..100 {
+            let mut wire = upstream.connection().await;
+            let line = wire.request().await.line();
+            wires.push((wire, line));
+        }
+        // No stream ends while others are refused.
+        within_timeout(last_refused.notified()).await;
+        for (wire, _) in &mut wires {
+            wire.write("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+                .await;
+        }
+        wires.into_iter().map(|(_, line)| line)
+    };
+    let attacking = attack(&gateway, &[], frames, have_all_ended);
+    let (received, forwarded) = tokio::join!(attacking, serve);
+    let mut refused = Vec::new();
+    for (_, stream, payload) in received.iter().filter(|(kind, ..)| *kind == RST_STREAM) {
+        assert_eq!(code(payload, 0), REFUSED_STREAM);
+        refused.push(format!("GET /{:03} HTTP/1.1", stream / 2));
+    }
+    assert_eq!(refused.len(), 50);
+    // The upstream gets each of the others once (section 8.7).
+    let mut all: Vec<_> = forwarded.chain(refused).collect();
+    all.sort();
+    let sent: Vec<_> = (0..150)
+        .map(|number| format!("GET /{number:03} HTTP/1.1"))
         .collect();
-    let received = attack(&gateway, &[], frames, |(_, stream, _)| *stream == 299).await;
-    let refused = received
-        .iter()
-        .filter(|(kind, ..)| *kind == RST_STREAM)
-        .count();
-    assert_eq!(refused, 50);
+    assert_eq!(all, sent);
+    assert_eq!(upstream.connections(), 100);
     // Further streams end the connection.
     let frames = (0..5000_u32)
         .flat_map(|number| request(2 * number + 1))
