@@ -8,6 +8,7 @@ mod handshakes;
 mod http2_frames;
 mod http2_heads;
 mod http2_malformed;
+mod http2_streams;
 mod idle;
 mod listeners;
 mod memory;

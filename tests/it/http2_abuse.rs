@@ -49,7 +49,8 @@ fn request(stream: u32) -> Vec<u8> {
 /// A received frame: kind, stream, payload.
 pub type Received = (u8, u32, Vec<u8>);
 
-async fn next(from: &mut OwnedReadHalf) -> Option<Received> {
+/// Returns the next frame, or `None` at the end of the connection.
+pub async fn next(from: &mut OwnedReadHalf) -> Option<Received> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await.ok()?;
     let mut payload =
