@@ -1,7 +1,9 @@
 //! HTTP/2 of an upstream that violates RFC 9113 becomes no response, and what the gateway sends is
 //! within the limits that the upstream sets.
 
-use testkit::http2::{DATA, END_STREAM, GOAWAY, HEADERS, Http2Upstream, Http2Wire, PING, SETTINGS};
+use testkit::http2::{
+    DATA, END_STREAM, GOAWAY, HEADERS, Http2Upstream, Http2Wire, NO_ERROR, PING, SETTINGS,
+};
 
 use super::http2::in_front_of;
 use crate::harness::{get, get_with, within_timeout};
@@ -11,6 +13,8 @@ const WINDOW_UPDATE: u8 = 8;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 const PROTOCOL_ERROR: u32 = 1;
+/// The parameter SETTINGS_INITIAL_WINDOW_SIZE.
+const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// Response heads that are malformed, by the section that says so.
 const MALFORMED: [(&str, &[(&str, &str)]); 12] = [
@@ -141,7 +145,6 @@ async fn rfc9113_3_4_connection_begins_with_settings_that_disable_push() {
 
 #[tokio::test]
 async fn rfc9113_6_9_1_body_stays_within_the_window_of_the_upstream() {
-    const INITIAL_WINDOW_SIZE: u16 = 4;
     let upstream = Http2Upstream::with_settings(&[(INITIAL_WINDOW_SIZE, 3)]).await;
     let gateway = in_front_of(&upstream).start().await;
     let serve = async {
@@ -172,9 +175,34 @@ async fn rfc9113_6_9_1_body_stays_within_the_window_of_the_upstream() {
     assert_eq!(response.status(), 200);
 }
 
+/// Asserts, by a PING, that only acknowledgements were under way.
+pub async fn assert_nothing_else_sent(wire: &mut Http2Wire) {
+    wire.write(PING, 0, 0, &[7; 8]).await;
+    loop {
+        let next = within_timeout(wire.frame()).await.unwrap();
+        assert!(
+            matches!(next.kind, PING | SETTINGS) && next.flags == ACK,
+            "{next:?}"
+        );
+        if next.kind == PING {
+            break;
+        }
+    }
+}
+
+/// Returns the next bytes of a request body, at least `length`.
+async fn data(wire: &mut Http2Wire, length: usize) -> Vec<u8> {
+    let mut received = Vec::new();
+    while received.len() < length {
+        let frame = wire.next().await.unwrap();
+        assert_eq!(frame.kind, DATA);
+        received.extend_from_slice(&frame.payload);
+    }
+    received
+}
+
 #[tokio::test]
 async fn rfc9113_6_5_3_settings_of_the_upstream_apply_in_order_and_at_once() {
-    const INITIAL_WINDOW_SIZE: u16 = 4;
     // The second one of a parameter replaces the first one.
     let upstream =
         Http2Upstream::with_settings(&[(INITIAL_WINDOW_SIZE, 1), (INITIAL_WINDOW_SIZE, 3)]).await;
@@ -191,18 +219,7 @@ async fn rfc9113_6_5_3_settings_of_the_upstream_apply_in_order_and_at_once() {
                 received.extend_from_slice(&frame.payload);
             }
             assert_eq!(received, expected.as_bytes());
-            // A PING shows that nothing else was under way.
-            wire.write(PING, 0, 0, &[7; 8]).await;
-            loop {
-                let next = within_timeout(wire.frame()).await.unwrap();
-                assert!(
-                    matches!(next.kind, PING | SETTINGS) && next.flags == ACK,
-                    "{next:?}"
-                );
-                if next.kind == PING {
-                    break;
-                }
-            }
+            assert_nothing_else_sent(&mut wire).await;
             if let Some(settings) = settings {
                 wire.write(SETTINGS, 0, 0, settings.as_flattened()).await;
             }
@@ -216,4 +233,39 @@ async fn rfc9113_6_5_3_settings_of_the_upstream_apply_in_order_and_at_once() {
     let post = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabcdefghij";
     let (response, _wire) = tokio::join!(gateway.raw(post), serve);
     assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
+async fn rfc9113_6_8_settings_and_windows_after_goaway_apply_to_its_last_stream() {
+    let upstream = Http2Upstream::with_settings(&[(INITIAL_WINDOW_SIZE, 3)]).await;
+    let gateway = in_front_of(&upstream).start().await;
+    let serve = async {
+        let mut wire = upstream.connection().await;
+        let stream = wire.head().await;
+        assert_eq!(data(&mut wire, 3).await, b"abc");
+        // The first SETTINGS are acknowledged.
+        assert_nothing_else_sent(&mut wire).await;
+        wire.go_away(stream, NO_ERROR).await;
+        wire.write(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 6]).await;
+        let (mut acknowledged, mut received) = (false, Vec::new());
+        while !acknowledged || received.len() < 3 {
+            let frame = within_timeout(wire.frame()).await.unwrap();
+            match frame.kind {
+                DATA => received.extend(frame.payload),
+                SETTINGS => acknowledged |= frame.flags == ACK && frame.payload.is_empty(),
+                _ => panic!("{frame:?}"),
+            }
+        }
+        assert_eq!(received, b"def");
+        assert_nothing_else_sent(&mut wire).await;
+        wire.write(WINDOW_UPDATE, 0, stream, &4_u32.to_be_bytes())
+            .await;
+        assert_eq!(data(&mut wire, 4).await, b"ghij");
+        wire.respond(stream, "{}").await;
+        wire
+    };
+    let post = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabcdefghij";
+    let (response, _wire) = tokio::join!(gateway.raw(post), serve);
+    assert_eq!((response.status(), response.text().as_str()), (200, "{}"));
+    assert_eq!(upstream.connections(), 1);
 }
