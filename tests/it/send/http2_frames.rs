@@ -269,3 +269,36 @@ async fn rfc9113_6_8_settings_and_windows_after_goaway_apply_to_its_last_stream(
     assert_eq!((response.status(), response.text().as_str()), (200, "{}"));
     assert_eq!(upstream.connections(), 1);
 }
+
+#[tokio::test]
+async fn rfc9113_6_9_2_nothing_is_sent_until_a_window_below_zero_is_exceeded() {
+    const HEAD: &str = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n";
+    const BODY: &str = "abcdefghijklmnopqrst";
+    // The window is open, or used up while the rest of the body waits for it.
+    let windows: [(&[(u16, u32)], usize); 2] = [
+        (&[(INITIAL_WINDOW_SIZE, 10)], 8),
+        (&[(INITIAL_WINDOW_SIZE, 8)], 20),
+    ];
+    for (settings, arrived) in windows {
+        let upstream = Http2Upstream::with_settings(settings).await;
+        let gateway = in_front_of(&upstream).start().await;
+        let mut caller = gateway.connect().await;
+        caller.write(format!("{HEAD}{}", &BODY[..arrived])).await;
+        let mut wire = upstream.connection().await;
+        let stream = wire.head().await;
+        assert_eq!(data(&mut wire, 8).await, b"abcdefgh");
+        // Eight bytes of a window of 3 leave -5.
+        wire.write(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 3]).await;
+        assert_nothing_else_sent(&mut wire).await;
+        caller.write(&BODY[arrived..]).await;
+        for (increment, expected) in [(2_u32, ""), (3, ""), (4, "ijkl"), (8, "mnopqrst")] {
+            wire.write(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes())
+                .await;
+            let sent = data(&mut wire, expected.len()).await;
+            assert_eq!(sent, expected.as_bytes());
+            assert_nothing_else_sent(&mut wire).await;
+        }
+        wire.respond(stream, "{}").await;
+        assert_eq!(caller.response().await.status(), 200);
+    }
+}
