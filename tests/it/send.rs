@@ -6,6 +6,7 @@ mod close_notify;
 mod cloud;
 pub mod http2;
 mod http2_frames;
+mod http2_resets;
 mod loops;
 mod regions;
 mod retry;
