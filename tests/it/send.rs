@@ -5,6 +5,7 @@ mod client_hello;
 mod close_notify;
 mod cloud;
 pub mod http2;
+mod http2_fields;
 mod http2_frames;
 mod http2_resets;
 mod loops;
