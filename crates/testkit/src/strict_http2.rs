@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use httlib_hpack::Decoder;
+/// A decoder of field blocks.
+pub use httlib_hpack::Decoder;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
