@@ -17,9 +17,41 @@ mod slow;
 mod tls_reload;
 mod trailers;
 
-use crate::harness::{Gateway, OK, Upstream, get, wait_until};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
 
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// Time between two bytes of a drip.
+const DRIP: Duration = Duration::from_millis(20);
+
+/// Sends `at_once`, then one byte of `drip` after the other until the gateway closes the
+/// connection. Returns what it sent; panics if it waits for the last byte.
+async fn response_to_drip(gateway: &Gateway, at_once: &[u8], drip: &[u8]) -> Vec<u8> {
+    let mut caller = TcpStream::connect(gateway.address()).await.unwrap();
+    caller.set_nodelay(true).unwrap();
+    caller.write_all(at_once).await.unwrap();
+    let (mut reader, mut writer) = caller.split();
+    let send = async {
+        for byte in drip {
+            // Fails after the close, which the reader sees.
+            writer.write_all(&[*byte]).await.ok();
+            sleep(DRIP).await;
+        }
+    };
+    let mut response = Vec::new();
+    tokio::select! {
+        // A reset ends it as well.
+        _ = within_timeout(reader.read_to_end(&mut response)) => {}
+        () = send => panic!("open after the last byte"),
+    }
+    response
+}
 
 #[tokio::test]
 async fn rfc9110_15_5_9_stalled_head_returns_408() {

@@ -15,6 +15,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::response_to_drip;
 use crate::harness::pki::{TestCa, TestCertificate, TlsFiles};
 use crate::harness::{
     Gateway, OK, Upstream, Wire, get, http2_over, tls_client, wait_until, within_timeout,
@@ -222,6 +223,39 @@ async fn failed_handshakes_are_counted_by_reason() {
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap())
         .sum();
     assert_eq!(total, 5);
+}
+
+#[tokio::test]
+async fn dripping_handshake_times_out_after_accept() {
+    let authority = TestCa::new("ca");
+    let files = TlsFiles::new(&authority.issue("gateway", &["localhost"]));
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&files.toml(""))
+        .with("[limits]\nheader_read_timeout = \"1s\"")
+        .start()
+        .await;
+    let tls = Arc::new(tls_client(Some(&authority.pem()), &[]));
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut hello = Vec::new();
+    let mut client = ClientConnection::new(tls, name).unwrap();
+    client.write_tls(&mut hello).unwrap();
+    // With a post-quantum share, so that all its bytes take 20 s.
+    assert!(hello.len() > 1000, "{}", hello.len());
+    // An encrypted message of the client.
+    let record = [&b"\x17\x03\x03\x40\x00"[..], &[0; 0x4000]].concat();
+    let (before, after) = tokio::join!(
+        response_to_drip(&gateway, &[], &hello),
+        response_to_drip(&gateway, &hello, &record),
+    );
+    assert_eq!(before, b"");
+    assert_eq!(after.first(), Some(&0x16), "no ServerHello: {after:?}");
+    wait_until("both are counted", async || {
+        let metrics = gateway.metrics().await;
+        metrics.contains("tls_handshake_failures_total{reason=\"timeout\"} 2\n")
+    })
+    .await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::response_to_drip;
 use crate::harness::pki::{TestCa, TlsFiles, tls_client_config};
 use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, wait_until, within_timeout};
 
@@ -155,6 +156,19 @@ async fn stalled_proxy_header_times_out() {
         wire.closed().await;
     }
     errors(&gateway, 3).await;
+}
+
+#[tokio::test]
+async fn dripping_proxy_header_times_out_after_accept() {
+    let (gateway, upstream) = trusting_loopback("[limits]\nheader_read_timeout = \"200ms\"").await;
+    // Of the maximum length, so that it would take more than a minute.
+    let header = header(0x21, 0x11, &[0; 4080]);
+    for at_once in [0, 16] {
+        let (at_once, drip) = header.split_at(at_once);
+        assert_eq!(response_to_drip(&gateway, at_once, drip).await, b"");
+    }
+    errors(&gateway, 2).await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
