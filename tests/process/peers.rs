@@ -4,7 +4,7 @@ use std::process::Command;
 
 use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::gateway::{Gateway, get};
@@ -104,6 +104,56 @@ async fn client_certificate_is_logged_in_the_form_of_the_configuration() {
     let line = gateway.program.logged("client certificate received").await;
     assert_eq!(line["subject"], "CN=splunk\\, the one");
     assert_eq!(line["dns_names"], "[\"splunk.example.net\"]");
+}
+
+#[tokio::test]
+async fn failed_handshakes_are_logged_once_for_each_address_and_reason() {
+    let ca = TestCa::new("server");
+    let files = TlsFiles::new(&ca.issue("gateway", &["localhost"]));
+    let toml = files.toml("");
+    let table = toml.lines().skip(1).collect::<Vec<_>>().join(", ");
+    let upstream = Upstream::responding(OK).await;
+    let settings = [
+        ("CITRIX_AUTH_PROXY_LISTEN__TLS", &*format!("{{ {table} }}")),
+        // One failure after the other.
+        ("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "1"),
+    ];
+    let gateway = Gateway::in_front_of(&upstream, &settings).await;
+    let not_tls = "\0\x01\x02\x03\x04\x05\x06\x07";
+    for (address, bytes) in [
+        ("127.0.0.1:0", not_tls),
+        ("127.0.0.1:0", not_tls),
+        ("127.0.0.2:0", not_tls),
+        ("127.0.0.1:0", FORWARDED),
+    ] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(address.parse().unwrap()).unwrap();
+        let connected = within_timeout(socket.connect(gateway.address)).await;
+        let mut caller = Wire::new(connected.unwrap());
+        caller.write(bytes).await;
+        // An alert, or 400.
+        assert_ne!(caller.rest().await, b"");
+    }
+    gateway.program.signal("TERM");
+    let log = gateway.wait().await.log();
+    let failures = log
+        .iter()
+        .filter(|line| line["message"] == "TLS handshake failed; connection closed");
+    let failures: Vec<_> = failures
+        .map(|line| {
+            let (peer, hint) = (line["peer"].as_str(), line["hint"].as_str());
+            let (ip, _) = peer.unwrap().split_once(':').unwrap();
+            assert!(!hint.unwrap().is_empty(), "{line}");
+            let reason = line["reason"].as_str().unwrap();
+            (ip, reason, line["suppressed"].as_u64())
+        })
+        .collect();
+    let expected = [
+        ("127.0.0.1", "not_tls", Some(0)),
+        ("127.0.0.2", "not_tls", Some(1)),
+        ("127.0.0.1", "plain_http", Some(0)),
+    ];
+    assert_eq!(failures, expected, "{log:#?}");
 }
 
 #[tokio::test]
