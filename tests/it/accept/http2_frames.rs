@@ -296,8 +296,9 @@ async fn rfc9113_6_forbidden_frames_end_the_stream_or_the_connection() {
         for (name, frames, expected) in rows {
             let end = end_after(&gateway, &frames).await;
             // A generic code may stand for another, and an error of a stream may end the connection
-            // (section 5.4).
+            // (section 5.4). But a stream that has ended is not reset as if it were malformed.
             let is_right = match (end, expected) {
+                (Some(Stream(code)), Stream(STREAM_CLOSED)) => code == STREAM_CLOSED,
                 (Some(Stream(code)), Stream(exact))
                 | (Some(Connection(code)), Stream(exact) | Connection(exact)) => {
                     code == exact || code == PROTOCOL_ERROR
