@@ -214,6 +214,19 @@ impl Content {
                 attempt,
                 result,
             } => self.finish(identity, (replica, attempt), result),
+            Request::Publish {
+                identity,
+                known,
+                record,
+                lifetime,
+            } => {
+                if self.record(Key::Token(identity)) != known {
+                    return Body::Overtaken;
+                }
+                self.set(Key::Token(identity), Value::Record(record), lifetime);
+                self.notify(identity);
+                Body::Done
+            }
             Request::Get(fact) => Body::Value(self.record(key_of(fact))),
             Request::Set {
                 fact,

@@ -42,6 +42,10 @@ pub struct SharedLogins {
     /// A record could not be opened, which is logged once.
     warned: AtomicBool,
     unshared_wait: Option<UnsharedWait>,
+    /// The store was away when a token was to be published.
+    has_unshared_token: bool,
+    /// The last attempt whose end the store may not know: its lock may still be there.
+    unended: Option<u64>,
 }
 
 /// The wait that a 429 requested, while the other replicas do not know of it.
@@ -115,6 +119,8 @@ impl SharedLogins {
             credential,
             warned: AtomicBool::new(false),
             unshared_wait: None,
+            has_unshared_token: false,
+            unended: None,
         }
     }
 
@@ -181,7 +187,7 @@ impl SharedLogins {
     ) -> Option<(Decision, Option<SharedToken>)> {
         let identity = self.follow();
         let secrets = secrets_name(&self.fleet.keys(), identity, intent.secrets);
-        let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        let attempt = next_attempt();
         let began_here = Instant::now();
         let request = Request::Login {
             identity,
@@ -213,17 +219,29 @@ impl SharedLogins {
         Some((decision, self.open_token(identity, token, now)))
     }
 
-    /// Ends a login. Without a store the lock expires by itself.
-    pub async fn end(&self, turn: LoginTurn, end: LoginEnd) {
+    /// Ends a login. Returns `false` if the store was lost meanwhile: the lock then expires by itself,
+    /// and the other replicas may not know the result.
+    pub async fn end(&mut self, turn: LoginTurn, end: LoginEnd) -> bool {
         let Some(result) = self.result(&turn, end) else {
-            return;
+            return true;
         };
+        let (attempt, is_token) = (turn.attempt, matches!(result, LoginResult::Token { .. }));
         let request = Request::Finish {
             identity: turn.identity,
-            attempt: turn.attempt,
+            attempt,
             result,
         };
-        self.fleet.request(request).await;
+        let is_ended = self.fleet.request(request).await.is_some();
+        if !is_ended {
+            self.unended = Some(attempt);
+            self.has_unshared_token |= is_token;
+        }
+        is_ended
+    }
+
+    /// Returns `true`, once, if the store was away when a token was to be published.
+    pub fn take_unshared_token(&mut self) -> bool {
+        std::mem::take(&mut self.has_unshared_token)
     }
 
     /// Returns the result of a login for the store.
@@ -288,40 +306,46 @@ impl SharedLogins {
     async fn publish_wait(&mut self, wait: Duration) -> bool {
         let request = Request::Finish {
             identity: self.follow(),
-            attempt: ATTEMPTS.fetch_add(1, Ordering::Relaxed),
+            attempt: self.unended.unwrap_or_else(next_attempt),
             result: LoginResult::Throttled { wait },
         };
         let response = self.fleet.request(request).await;
         response.is_some_and(|response| response.body == Body::Done)
     }
 
-    /// Publishes a token that this replica obtained without the store's decision.
+    /// Publishes a token that this replica obtained without the store's decision, if it is newer than
+    /// that in the store, and tells the other replicas.
     pub async fn publish(&mut self, token: &SharedToken) {
+        let has_response = self.try_publish(token).await.is_some();
+        self.has_unshared_token |= !has_response;
+    }
+
+    /// Returns `None` without a store.
+    async fn try_publish(&mut self, token: &SharedToken) -> Option<()> {
         let identity = self.follow();
-        let request = Request::Get(Fact::Token(identity));
         // The store's time is needed first.
-        let Some(Response {
-            body: Body::Value(known),
-            now,
-        }) = self.fleet.request(request).await
-        else {
-            return;
+        let Response { body, now } = self
+            .fleet
+            .request(Request::Get(Fact::Token(identity)))
+            .await?;
+        let Body::Value(known) = body else {
+            return None;
         };
-        let known = self.open_token(identity, known, now);
-        if known.is_some_and(|known| known.age <= token.age) {
-            return;
+        let opened = self.open_token(identity, known.clone(), now);
+        if opened.is_some_and(|known| known.age <= token.age) {
+            return Some(());
         }
         let lifetime = token.lifetime.saturating_sub(token.age);
-        let Ok(value) = token.seal(&self.fleet.keys(), identity, now) else {
-            return;
+        let Ok(record) = token.seal(&self.fleet.keys(), identity, now) else {
+            return Some(());
         };
-        let fact = Fact::Token(identity);
-        let request = Request::Set {
-            fact,
-            value,
+        let request = Request::Publish {
+            identity,
+            known,
+            record,
             lifetime,
         };
-        self.fleet.request(request).await;
+        self.fleet.request(request).await.map(drop)
     }
 
     /// Counts a token that another replica obtained.
@@ -359,6 +383,10 @@ impl SharedLogins {
         }
         opened.ok()
     }
+}
+
+fn next_attempt() -> u64 {
+    ATTEMPTS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Returns the name of a credential.

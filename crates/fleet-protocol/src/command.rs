@@ -245,6 +245,19 @@ pub struct Finish {
     pub result: LoginResult,
 }
 
+/// Publishes a token that was obtained without a lock, unless another one was published meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// The credential.
+    pub identity: Name,
+    /// The token that was in the store, sealed.
+    pub known: Option<Vec<u8>>,
+    /// The token, sealed.
+    pub record: Vec<u8>,
+    /// Its lifetime.
+    pub lifetime: Duration,
+}
+
 /// Lists the replicas, and the permits of some queues. Changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
@@ -293,6 +306,8 @@ pub enum Command {
     Login(Login),
     /// Ends a login.
     Finish(Finish),
+    /// Publishes a token that was obtained without a lock.
+    Publish(Publish),
     /// Lists the replicas, and the permits of some queues.
     Members(Members),
     /// Reads a value.

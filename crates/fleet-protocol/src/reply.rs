@@ -61,9 +61,10 @@ pub enum Body {
         /// The sealed token in the store.
         token: Option<Vec<u8>>,
     },
-    /// Finish: the result is stored.
+    /// Finish and publish: the result is stored.
     Done,
-    /// Finish: another replica has the lock by now; nothing is stored.
+    /// Finish: another replica has the lock by now. Publish: the store has another token by now.
+    /// Nothing is stored.
     Overtaken,
     /// Members.
     Members(MembersReply),

@@ -9,7 +9,7 @@ use citrix_wire::hex;
 
 use crate::command::{
     Beat, Bye, Close, Command, Enter, Fact, Finish, Leave, Login, LoginResult, MAX_GATE_WAIT,
-    MAX_LOGIN_WAIT, Mark, Members, Reserve, Set,
+    MAX_LOGIN_WAIT, Mark, Members, Publish, Reserve, Set,
 };
 use crate::name::{Keys, Name};
 use crate::time::{MAX_CLOCK_LAG, Timing, micros, millis};
@@ -41,6 +41,8 @@ pub enum Script {
     Login,
     /// Ends a login.
     Finish,
+    /// Publishes a token.
+    Publish,
     /// Lists the replicas.
     Members,
 }
@@ -68,7 +70,7 @@ pub const COMMANDS: [&str; 16] = [
 
 impl Script {
     /// All scripts.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Enter,
         Self::Leave,
         Self::Beat,
@@ -78,6 +80,7 @@ impl Script {
         Self::Gates,
         Self::Login,
         Self::Finish,
+        Self::Publish,
         Self::Members,
     ];
 
@@ -93,6 +96,7 @@ impl Script {
             Self::Gates => "gates",
             Self::Login => "login",
             Self::Finish => "finish",
+            Self::Publish => "publish",
             Self::Members => "members",
         }
     }
@@ -114,6 +118,7 @@ impl Script {
             Self::Gates => include_str!("lua/gates.lua"),
             Self::Login => include_str!("lua/login.lua"),
             Self::Finish => include_str!("lua/finish.lua"),
+            Self::Publish => include_str!("lua/publish.lua"),
             Self::Members => include_str!("lua/members.lua"),
         };
         match self {
@@ -124,7 +129,9 @@ impl Script {
                 let lag = format!("local lag = {}\n", millis(MAX_CLOCK_LAG));
                 [clock, &lag, DATED, body].concat()
             }
-            Self::Reserve | Self::Close | Self::Gates | Self::Members => [clock, body].concat(),
+            Self::Reserve | Self::Close | Self::Gates | Self::Publish | Self::Members => {
+                [clock, body].concat()
+            }
         }
     }
 }
@@ -168,6 +175,7 @@ impl Command {
                 .call(),
             Self::Login(login) => login.write(script(Script::Login)),
             Self::Finish(finish) => finish.write(script(Script::Finish)),
+            Self::Publish(publish) => publish.write(script(Script::Publish)),
             Self::Members(members) => members.write(script(Script::Members), timing),
             Self::Get(fact) => plain(true, ["GET".into(), fact.key(keys).into()]),
             Self::Set(set) => set.words(keys),
@@ -351,6 +359,18 @@ impl Finish {
             LoginResult::Failed | LoginResult::Unneeded => {
                 call.key(format_args!("f:{identity}")).call()
             }
+        }
+    }
+}
+
+impl Publish {
+    fn write(&self, call: Arguments<'_>) -> Call {
+        let call = call.key(format_args!("t:{}", self.identity));
+        let call = call.arg(self.identity).arg(millis(self.lifetime).max(1));
+        let call = call.bytes(&self.record);
+        match &self.known {
+            Some(known) => call.bytes(known).call(),
+            None => call.call(),
         }
     }
 }

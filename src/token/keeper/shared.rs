@@ -71,7 +71,8 @@ impl<I: Issuer> Keeper<I> {
             .await
     }
 
-    /// Takes a newer token after a notification. A store that lost its data gets this replica's.
+    /// Takes a newer token after a notification. A store that lost its data, or was away when this
+    /// replica's token was to be published, gets that.
     pub(super) async fn sync_shared(&mut self) -> Option<LoginSchedule> {
         let began = self.clock.now();
         let reason = if self.slot.is_rejected() {
@@ -79,14 +80,18 @@ impl<I: Issuer> Keeper<I> {
         } else {
             LoginReason::Scheduled
         };
-        let token = self.shared.as_mut()?.token().await?;
-        match token {
-            Some(token) => self.adopt_shared(token, reason, began).await,
-            None => {
-                self.publish_current().await;
-                None
-            }
+        let shared = self.shared.as_mut()?;
+        let token = shared.token().await?;
+        let publishes = shared.take_unshared_token() || token.is_none();
+        if let Some(token) = token
+            && let Some(schedule) = self.adopt_shared(token, reason, began).await
+        {
+            return Some(schedule);
         }
+        if publishes {
+            self.publish_current().await;
+        }
+        None
     }
 
     /// Returns `true` if a login waits for the store, which decides again.
@@ -411,10 +416,11 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Ends the login of this replica.
-    pub(super) async fn end_turn(&self, turn: LoginTurn, end: LoginEnd) {
-        if let Some(shared) = &self.shared {
-            shared.end(turn, end).await;
+    /// Ends the login of this replica; see [`SharedLogins::end`].
+    pub(super) async fn end_turn(&mut self, turn: LoginTurn, end: LoginEnd) -> bool {
+        match &mut self.shared {
+            Some(shared) => shared.end(turn, end).await,
+            None => true,
         }
     }
 
@@ -441,29 +447,40 @@ impl<I: Issuer> Keeper<I> {
             transaction_id: transaction_id.map(ToOwned::to_owned),
         };
         match turn {
-            Some(turn) => shared.end(turn, LoginEnd::Token(token)).await,
+            Some(turn) => {
+                shared.end(turn, LoginEnd::Token(token)).await;
+            }
             None => shared.publish(&token).await,
         }
     }
 
-    /// Shares Citrix's verdict on a failed login; other failures end the lock only. Of a login without
-    /// a turn, only a 429 concerns the other replicas.
+    /// Shares Citrix's verdict on a failed login; other failures end the lock only. The wait of a 429
+    /// is kept if there is no turn, or the store was lost.
     pub(super) async fn share_failure(
         &mut self,
         turn: Option<LoginTurn>,
         error: &LoginError,
         schedule: &LoginSchedule,
     ) {
-        let Some(turn) = turn else {
-            if error.outcome == Outcome::RateLimited
-                && let Some(shared) = &mut self.shared
-            {
-                shared.keep_wait(schedule.due_if_forced, self.clock);
+        let is_shared = match turn {
+            Some(turn) => {
+                let end = self.failure(error, schedule);
+                self.end_turn(turn, end).await
             }
-            return;
+            None => false,
         };
+        if error.outcome == Outcome::RateLimited
+            && !is_shared
+            && let Some(shared) = &mut self.shared
+        {
+            shared.keep_wait(schedule.due_if_forced, self.clock);
+        }
+    }
+
+    /// Returns the end of a failed login.
+    fn failure(&self, error: &LoginError, schedule: &LoginSchedule) -> LoginEnd {
         let short_wait = schedule.due_if_forced.left(self.clock);
-        let end = if error.outcome.rejects_secret() {
+        if error.outcome.rejects_secret() {
             let transaction_id = error.transaction_id.as_ref();
             LoginEnd::Rejected(Verdict {
                 outcome: error.outcome.label().to_owned(),
@@ -477,8 +494,7 @@ impl<I: Issuer> Keeper<I> {
             LoginEnd::Throttled(short_wait)
         } else {
             LoginEnd::Failed
-        };
-        self.end_turn(turn, end).await;
+        }
     }
 
     /// Returns `true` if a 429 requested a wait of which the other replicas do not know.

@@ -3,7 +3,7 @@
 use super::Output;
 use super::link::{Io, Purpose};
 use super::request::{Request, RequestId};
-use crate::command::{Command, Finish, LockName, Login, Mark, Members, Set};
+use crate::command::{Command, Finish, LockName, Login, Mark, Members, Publish, Set};
 use crate::name::Replica;
 
 /// The requests of this replica.
@@ -63,6 +63,17 @@ impl Logins {
                 identity,
                 lock: self.lock(attempt),
                 result,
+            }),
+            Request::Publish {
+                identity,
+                known,
+                record,
+                lifetime,
+            } => Command::Publish(Publish {
+                identity,
+                known,
+                record,
+                lifetime,
             }),
             Request::Members(queues) => Command::Members(Members { queues }),
             Request::Get(fact) => Command::Get(fact),

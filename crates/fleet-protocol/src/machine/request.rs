@@ -34,6 +34,17 @@ pub enum Request {
         /// Its result.
         result: LoginResult,
     },
+    /// Publishes a token that was obtained without a lock, unless another one was published meanwhile.
+    Publish {
+        /// The credential.
+        identity: Name,
+        /// The token that was in the store, sealed.
+        known: Option<Vec<u8>>,
+        /// The token, sealed.
+        record: Vec<u8>,
+        /// Its lifetime.
+        lifetime: Duration,
+    },
     /// Lists the replicas, and the permits of some queues.
     Members(Vec<Name>),
     /// Reads a value.

@@ -6,8 +6,8 @@ mod rights;
 use std::time::Duration;
 
 use fleet_protocol::command::{
-    Beat, Bye, Close, Command, Enter, Finish, KeyFingerprint, Leave, LockName, Login, LoginResult,
-    Members, QueueLimit, QueueTickets, Rate, Reserve, RunId,
+    Beat, Bye, Close, Command, Enter, Fact, Finish, KeyFingerprint, Leave, LockName, Login,
+    LoginResult, Members, Publish, QueueLimit, QueueTickets, Rate, Reserve, RunId,
 };
 use fleet_protocol::reply::{Body, LoginOutcome, Value};
 use fleet_protocol::script::{COMMANDS, Call, Script};
@@ -305,6 +305,32 @@ fn login_that_is_not_needed_frees_the_lock_without_a_notification() {
     for number in [1, 2] {
         assert_eq!(login(number), (expected.clone(), vec![]));
     }
+}
+
+#[test]
+fn published_token_replaces_only_the_known_one_and_notifies_all() {
+    let Some(server) = StoreServer::start() else {
+        return;
+    };
+    let mut store = Store::new(&server);
+    let mut publish = |known: Option<&[u8]>, record: &[u8]| {
+        let publish = Publish {
+            identity: name(7),
+            known: known.map(<[u8]>::to_vec),
+            record: record.to_vec(),
+            lifetime: Duration::from_secs(20),
+        };
+        let (reply, pushes) = store.run(0, &Command::Publish(publish));
+        (reply.body, pushes)
+    };
+    let done = (Body::Done, vec![(None, Push::Token(name(7)))]);
+    let overtaken = (Body::Overtaken, vec![]);
+    assert_eq!(publish(Some(b"0"), b"1"), overtaken);
+    assert_eq!(publish(None, b"1"), done);
+    assert_eq!(publish(None, b"2"), overtaken);
+    assert_eq!(publish(Some(b"1"), b"2"), done);
+    let (reply, _) = store.run(0, &Command::Get(Fact::Token(name(7))));
+    assert_eq!(reply.body, Body::Value(Some(b"2".to_vec())));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet_protocol::command::{
     Beat, Bye, Close, Command, Enter, Fact, Finish, KeyFingerprint, Leave, LockName, Login,
-    LoginResult, MAX_GATE_WAIT, MAX_LOGIN_WAIT, Members, QueueTickets, Reserve, RunId,
+    LoginResult, MAX_GATE_WAIT, MAX_LOGIN_WAIT, Members, Publish, QueueTickets, Reserve, RunId,
 };
 use fleet_protocol::reply::{BeatReply, Body, LoginOutcome, MembersReply, QueueState};
 use fleet_protocol::time::{MAX_CLOCK_LAG, micros, millis};
@@ -141,6 +141,7 @@ impl Model {
             Command::Gates => self.closed_gates(),
             Command::Login(login) => self.login(login),
             Command::Finish(finish) => self.finish(finish),
+            Command::Publish(publish) => self.publish(publish),
             Command::Members(members) => self.members(members),
             Command::Get(fact) => Body::Value(self.facts.get(self.expiry(), fact).cloned()),
             Command::Set(set) => {
@@ -491,6 +492,16 @@ impl Model {
         if finish.result != LoginResult::Unneeded {
             self.pushes.push((None, Push::Token(identity)));
         }
+        Body::Done
+    }
+
+    fn publish(&mut self, publish: &Publish) -> Body {
+        let (fact, record) = (Fact::Token(publish.identity), publish.record.clone());
+        if self.facts.get(self.expiry(), &fact) != publish.known.as_ref() {
+            return Body::Overtaken;
+        }
+        self.facts.set(self.now, fact, record, publish.lifetime);
+        self.pushes.push((None, Push::Token(publish.identity)));
         Body::Done
     }
 }

@@ -273,6 +273,23 @@ async fn rate_limited_login_without_a_store_holds_back_other_replicas_once_it_is
     assert_eq!((members.logins(), members.tokens().len()), (2, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn wait_of_a_429_is_shared_although_the_store_left_during_the_login() {
+    let mut members = Members::new();
+    members.add(KEY, credential(secret("s"), None), limited_at_first);
+    seconds(0.1).await;
+    members.store.set_up(false);
+    seconds(1.0).await;
+    assert_eq!(members.logins(), 1);
+    members.store.set_up(true);
+    seconds(1.0).await;
+    members.add(KEY, credential(secret("s"), None), limited_at_first);
+    seconds(36.0).await;
+    assert_eq!(members.logins(), 1);
+    seconds(10.0).await;
+    assert_eq!((members.logins(), members.tokens().len()), (2, 1));
+}
+
 /// Limits every login, and requests a wait of 50 min.
 fn limited(_: &LoginCall, _: Duration) -> Result<(), LoginError> {
     limited_for(Duration::from_mins(50))
@@ -430,7 +447,7 @@ async fn lock_of_a_replica_that_ended_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replicas_without_a_store_log_in_for_themselves() {
+async fn replicas_without_a_store_log_in_for_themselves_and_share_a_token_once_it_is_back() {
     let mut members = Members::new();
     members.store.set_up(false);
     for _ in 0..REPLICAS {
@@ -439,6 +456,9 @@ async fn replicas_without_a_store_log_in_for_themselves() {
     seconds(3.0).await;
     assert_eq!(members.states(), [TokenState::Fresh; REPLICAS]);
     assert_eq!(members.logins(), REPLICAS);
+    members.store.set_up(true);
+    seconds(2.0).await;
+    assert_eq!((members.logins(), members.tokens().len()), (REPLICAS, 1));
 }
 
 /// A token of an hour is usable for 59 minutes.
@@ -478,6 +498,34 @@ async fn store_without_data_gets_the_token_in_use() {
     members.add(KEY, credential(secret("s"), None), accepted);
     seconds(3.0).await;
     assert_eq!((members.issued(), members.tokens().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn replica_that_joined_before_another_published_its_token_takes_it() {
+    let mut members = Members::new();
+    members.store.set_up(false);
+    members.add(KEY, credential(secret("s"), None), unreachable);
+    members.add(KEY, credential(secret("s"), None), accepted);
+    seconds(60.0).await;
+    assert_eq!(members.tokens().len(), 1);
+    members.store.set_up(true);
+    seconds(0.5).await;
+    assert_eq!(members.states(), [TokenState::Fresh; 2]);
+    assert_eq!(members.issued(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn token_is_shared_although_the_store_left_during_the_login() {
+    let members = Members::start(2, accepted);
+    seconds(60.0).await;
+    members.keepers().next().unwrap().slot.report_rejected(1);
+    seconds(0.1).await;
+    members.store.set_up(false);
+    seconds(1.0).await;
+    assert_eq!((members.issued(), members.tokens().len()), (2, 2));
+    members.store.set_up(true);
+    seconds(0.5).await;
+    assert_eq!((members.logins(), members.tokens().len()), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]

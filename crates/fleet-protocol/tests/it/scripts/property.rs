@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use fleet_protocol::command::{Fact, Mark, Set};
+use fleet_protocol::command::{Mark, Set};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
@@ -61,6 +61,11 @@ fn step() -> impl Strategy<Value = Step> {
             let lock = LockName { replica: Replica(1), number };
             let result = login_result(name(secret), result);
             Step::Other(Command::Finish(Finish { identity: name(7), lock, result }))
+        }),
+        1 => any::<bool>().prop_map(|is_known| {
+            let known = is_known.then(|| vec![0, 0, 10]);
+            let (identity, record, lifetime) = (name(7), vec![0, 0, 10], LIFETIME);
+            Step::Other(Command::Publish(Publish { identity, known, record, lifetime }))
         }),
         1 => (0..5_u8, any::<bool>()).prop_map(|(kind, write)| Step::Other(fact(kind, write))),
         1 => Just(Step::Flush),

@@ -1,6 +1,6 @@
 //! The rights of the store's user that docs/fleet.md documents.
 
-use fleet_protocol::command::{Fact, Mark, Members, Set};
+use fleet_protocol::command::{Mark, Set};
 
 use super::*;
 
@@ -46,6 +46,12 @@ fn everything(now: u64) -> Vec<Command> {
             record: vec![1],
             lifetime,
             secret,
+        }),
+        Command::Publish(Publish {
+            identity,
+            known: Some(vec![1]),
+            record: vec![2],
+            lifetime,
         }),
         Command::Members(Members {
             queues: vec![name(1)],

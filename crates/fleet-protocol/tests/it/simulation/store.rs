@@ -60,6 +60,7 @@ pub fn kind(command: &Command) -> &'static str {
         Command::Gates => "gates",
         Command::Login(_) => "login",
         Command::Finish(_) => "finish",
+        Command::Publish(_) => "publish",
         Command::Members(_) => "members",
         Command::Get(_) => "get",
         Command::Set(_) | Command::Mark(_) => "set",
