@@ -7,14 +7,15 @@ use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConnection, RootCertStore, ServerConfig};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use testkit::socket_end::SocketEnd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::recorded;
-use crate::harness::pki::{TestCa, TlsFiles};
+use crate::harness::pki::{TestCa, TestCertificate, TlsFiles};
 use crate::harness::{
     Gateway, OK, Upstream, get, get_with, tls_client, wait_until, within_timeout,
 };
@@ -82,38 +83,75 @@ async fn rfc8446_6_2_any_alert_of_an_upstream_returns_502() {
 
 #[tokio::test]
 async fn rfc8446_4_4_2_4_upstream_that_requires_a_client_certificate_returns_502() {
+    const REQUIRED: &str = "the peer requires a client certificate";
     let ca = TestCa::new("authority");
     let issued = ca.issue("localhost", &["localhost"]);
     let files = TlsFiles::new(&issued);
     files.write("ca.pem", &ca.pem());
-    let acceptor = TlsAcceptor::from(Arc::new(requiring_a_certificate(&ca, &issued)));
+    for (version, alpn, expected, detail) in [
+        // The alert follows the client's part of the handshake, perhaps with the request behind it.
+        (
+            &TLS13,
+            "http/1.1",
+            ("upstream_broken", 1),
+            "before its response head",
+        ),
+        // A request waits for the server's SETTINGS.
+        (
+            &TLS13,
+            "h2",
+            ("upstream_connect", 0),
+            "HTTP handshake failed",
+        ),
+        // The handshake waits for the server's last message.
+        (&TLS12, "http/1.1", ("upstream_connect", 0), REQUIRED),
+        (&TLS12, "h2", ("upstream_connect", 0), REQUIRED),
+    ] {
+        let mut tls = requiring_a_certificate(&ca, &issued, version);
+        tls.alpn_protocols = vec![alpn.into()];
+        let port = serving_handshakes(tls).await;
+        let gateway = Gateway::with_api_url(&format!("https://localhost:{port}"))
+            .set(
+                "CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE",
+                &files.path("ca.pem").display().to_string(),
+            )
+            .start()
+            .await;
+        let request = get_with("/", "Citrix-TransactionId: required\r\n");
+        let (reason, attempts) = expected;
+        let problem = gateway.raw(request).await.problem(502, reason);
+        assert!(
+            problem["detail"].as_str().unwrap().contains(detail),
+            "{version:?} {alpn}: {problem}"
+        );
+        let recorded = recorded(&gateway, "required").await;
+        assert_eq!(recorded["attempts"], attempts, "{version:?} {alpn}");
+    }
+}
+
+/// Accepts connections until their handshakes fail. Returns the port.
+async fn serving_handshakes(tls: ServerConfig) -> u16 {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let _ = acceptor.accept(socket).await;
+            let handshake = acceptor.accept(socket).into_fallible();
+            tokio::spawn(async move {
+                // A reset could overtake the alert.
+                if let Err((_, socket)) = handshake.await {
+                    SocketEnd::HalfClose.apply(socket).await;
+                }
+            });
         }
     });
-    let gateway = Gateway::with_api_url(&format!("https://localhost:{port}"))
-        .set(
-            "CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE",
-            &files.path("ca.pem").display().to_string(),
-        )
-        .start()
-        .await;
-    let request = get_with("/", "Citrix-TransactionId: required\r\n");
-    // The alert follows the client's part of the handshake, perhaps with the request behind it.
-    let problem = gateway.raw(request).await.problem(502, "upstream_broken");
-    assert!(
-        problem.to_string().contains("before its response head"),
-        "{problem}"
-    );
-    assert_eq!(recorded(&gateway, "required").await["attempts"], 1);
+    port
 }
 
 fn requiring_a_certificate(
     ca: &TestCa,
-    issued: &crate::harness::pki::TestCertificate,
+    issued: &TestCertificate,
+    version: &'static SupportedProtocolVersion,
 ) -> ServerConfig {
     let mut roots = RootCertStore::empty();
     roots
@@ -124,7 +162,7 @@ fn requiring_a_certificate(
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
     ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&[version])
         .unwrap()
         .with_client_cert_verifier(verifier.build().unwrap())
         .with_single_cert(vec![issued.der()], key)
