@@ -104,6 +104,7 @@ async fn gateway_serves_alone_with_a_store_that_rejects_it_or_is_none() {
         settings(&as_user("short"), "right"),
         settings(&as_user("wrong"), "else"),
         settings(&format!("redis://{}", web.host()), "right"),
+        settings("rediss://store.invalid", "right"),
     ];
     join_all(cases.iter().map(|settings| serves_alone(settings))).await;
     let right = start(&settings(&as_user("wrong"), "right")).await;

@@ -411,6 +411,11 @@ async fn running_gateway_logs_the_same_causes_and_serves() {
             "no connection",
             "fleet.url",
         ),
+        (
+            "rediss://store.invalid".to_owned(),
+            "host name not resolved",
+            "host name in fleet.url",
+        ),
     ] {
         let password = Some((PASSWORD, "c4nary")).filter(|_| url == server.url());
         let more: Vec<_> = password.into_iter().collect();
