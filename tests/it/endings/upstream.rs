@@ -184,6 +184,7 @@ fn http1_response(protocol: Protocol, Script { framing, sent, .. }: Script) -> V
         (Framing::Chunked, Sent::Trailers) => chunks() + "0\r\nX-Sum: 1\r\n\r\n",
         (Framing::Chunked, Sent::Half) => chunk(first),
         (Framing::Chunked, Sent::HalfChunk) => format!("{length:x}\r\n{first}"),
+        (Framing::Chunked, Sent::InvalidChunk) => chunk(first) + "x\r\n",
         (Framing::Chunked, Sent::NoLastLine) => chunks() + "0\r\n",
         (_, Sent::Whole) => BODY.to_owned(),
         (_, Sent::Head) => String::new(),
@@ -286,7 +287,7 @@ fn http2_response(stream: u32, Script { framing, sent, end }: Script) -> Vec<u8>
         Sent::Trailers => [data(BODY, 0), trailers()].concat(),
         Sent::NoEndStream => data(BODY, 0),
         Sent::HalfWithEndStream => data(first, END_STREAM),
-        Sent::Half | Sent::HalfChunk | Sent::NoLastLine => data(first, 0),
+        Sent::Half | Sent::HalfChunk | Sent::InvalidChunk | Sent::NoLastLine => data(first, 0),
     };
     let after = match end {
         End::Reset(reason) => frame(RST_STREAM, 0, stream, &u32::from(reason).to_be_bytes()),
