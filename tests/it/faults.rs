@@ -2,6 +2,7 @@
 //! recorded (docs/reliability.md, "Fault matrix"). How responses end after their head is tested in
 //! `tests/it/endings.rs`.
 
+mod broken_upload;
 mod caller;
 pub mod egress;
 mod http1_upstream;
@@ -15,6 +16,8 @@ use std::fmt::Debug;
 use std::sync::Mutex;
 
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 
 use crate::harness::{Gateway, Message, get, wait_until, within_timeout};
 
@@ -166,7 +169,19 @@ async fn recorded(gateway: &Gateway, id: &str) -> Value {
 /// Sends a request and describes each way in which its result, or the record of it, is not the
 /// expected one.
 async fn deviation(gateway: &Gateway, sent: Sent, id: &str, expected: &Ended) -> Option<String> {
-    let (status, reason) = sent.send(gateway, id).await;
+    let response = sent.send(gateway, id).await;
+    let difference = difference(gateway, id, response, expected).await;
+    difference.map(|text| format!("{sent:?}: {text}"))
+}
+
+/// Describes each way in which a response with this status and reason, or the record of it, is not
+/// the expected one.
+async fn difference(
+    gateway: &Gateway,
+    id: &str,
+    (status, reason): (u16, Option<String>),
+    expected: &Ended,
+) -> Option<String> {
     let recorded = recorded(gateway, id).await;
     let is_right = status == expected.status
         && reason.as_deref() == expected.reason
@@ -175,7 +190,15 @@ async fn deviation(gateway: &Gateway, sent: Sent, id: &str, expected: &Ended) ->
         && recorded["attempts"] == expected.attempts
         && recorded["end"] == "complete";
     let recorded = ["status", "reason", "attempts", "end"].map(|field| &recorded[field]);
-    (!is_right).then(|| format!("{sent:?}: {status} {reason:?}, recorded {recorded:?}"))
+    (!is_right).then(|| format!("{status} {reason:?}, recorded {recorded:?}"))
+}
+
+/// Reads up to and including these bytes.
+async fn read_to(socket: &mut TcpStream, end: &[u8]) {
+    let mut received = Vec::new();
+    while !received.ends_with(end) {
+        received.push(within_timeout(socket.read_u8()).await.unwrap());
+    }
 }
 
 /// Returns the number of responses with this reason.

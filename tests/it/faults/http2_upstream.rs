@@ -24,7 +24,7 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 const PARTIAL_HEAD: &[u8] = b"\x88\x00\x03x-a\x7e";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     /// RST_STREAM.
     Reset(u32),
     /// GOAWAY that excludes the stream.
@@ -72,7 +72,7 @@ impl super::Fault for Fault {
 
 /// The gateway's conclusion from a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Unprocessed,
     Broken,
     TooLarge,
@@ -97,7 +97,7 @@ impl Fault {
         Self::Drip,
     ];
 
-    fn of_codes() -> impl Iterator<Item = Self> {
+    pub(super) fn of_codes() -> impl Iterator<Item = Self> {
         CODES.flat_map(|code| {
             [
                 Self::Reset(code),
@@ -107,7 +107,7 @@ impl Fault {
         })
     }
 
-    fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> Kind {
         match self {
             Self::Reset(REFUSED_STREAM) | Self::GoAwayBefore(_) => Kind::Unprocessed,
             Self::LargeHead => Kind::TooLarge,
@@ -116,7 +116,7 @@ impl Fault {
         }
     }
 
-    async fn inject(self, wire: &mut Http2Wire, stream: u32) {
+    pub(super) async fn inject(self, wire: &mut Http2Wire, stream: u32) {
         match self {
             Self::Reset(code) => wire.reset(stream, code).await,
             Self::GoAwayBefore(code) => wire.go_away(stream - 1, code).await,
@@ -173,7 +173,7 @@ impl Fault {
     }
 
     /// Returns `true` if the connection could carry other requests afterwards.
-    fn keeps_the_connection(self) -> bool {
+    pub(super) fn keeps_the_connection(self) -> bool {
         matches!(
             self,
             Self::Reset(_) | Self::Interim | Self::InterimOnly | Self::LargeHead
@@ -181,7 +181,7 @@ impl Fault {
     }
 
     /// Returns `true` if the upstream closes the connection.
-    fn closes(self) -> bool {
+    pub(super) fn closes(self) -> bool {
         matches!(self, Self::Close | Self::GoAwayAndClose(_))
     }
 }

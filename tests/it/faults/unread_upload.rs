@@ -5,7 +5,7 @@ use testkit::http2::{DATA, END_STREAM, Http2Upstream, RST_STREAM};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::recorded;
+use super::{read_to, recorded};
 use crate::harness::{Gateway, Wire, wait_until, within_timeout};
 use crate::send::http2::in_front_of;
 
@@ -55,10 +55,7 @@ async fn listen() -> (TcpListener, String) {
 /// Accepts a connection and reads the head of its request.
 async fn accept(listener: &TcpListener) -> TcpStream {
     let (mut socket, _) = within_timeout(listener.accept()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(within_timeout(socket.read_u8()).await.unwrap());
-    }
+    read_to(&mut socket, b"\r\n\r\n").await;
     socket
 }
 

@@ -19,7 +19,7 @@ use crate::harness::pki::TestCa;
 use crate::harness::{Gateway, Plan, Upstream, within_timeout};
 use crate::send::http2::in_front_of;
 
-const ENDS: [SocketEnd; 3] = [SocketEnd::Fin, SocketEnd::HalfClose, SocketEnd::Rst];
+pub(super) const ENDS: [SocketEnd; 3] = [SocketEnd::Fin, SocketEnd::HalfClose, SocketEnd::Rst];
 
 /// Ends the upstream's side. Returns the socket if it is still open in the other direction.
 async fn end(mut socket: TcpStream, end: SocketEnd) -> Option<TcpStream> {
@@ -36,13 +36,13 @@ async fn end(mut socket: TcpStream, end: SocketEnd) -> Option<TcpStream> {
     None
 }
 
-async fn listen() -> (TcpListener, Plan) {
+pub(super) async fn listen() -> (TcpListener, Plan) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (listener, Gateway::with_api_url(&url))
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
     within_timeout(listener.accept()).await.unwrap().0
 }
 
