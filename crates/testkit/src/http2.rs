@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -106,10 +106,13 @@ impl Http2Upstream {
                 let linger = resets.then_some(Duration::ZERO);
                 SockRef::from(&socket).set_linger(linger).unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
+                let handle = SockRef::from(&socket).try_clone().unwrap();
                 let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(socket).await {
-                        serve(Http2Wire::accept(stream, settings).await);
+                        let mut wire = Http2Wire::accept(stream, settings).await;
+                        wire.socket = Some(handle);
+                        serve(wire);
                     }
                 });
             }
@@ -150,6 +153,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 /// The server's side of an HTTP/2 connection.
 pub struct Http2Wire {
     io: Box<dyn Io>,
+    /// Another handle to the socket of an [`Http2Upstream`].
+    socket: Option<Socket>,
 }
 
 #[derive(Debug)]
@@ -175,7 +180,10 @@ impl Http2Wire {
         let mut preface = [0; PREFACE.len()];
         io.read_exact(&mut preface).await.unwrap();
         assert_eq!(preface, PREFACE);
-        let mut wire = Self { io: Box::new(io) };
+        let mut wire = Self {
+            io: Box::new(io),
+            socket: None,
+        };
         let mut payload = Vec::new();
         for (parameter, value) in settings {
             payload.extend_from_slice(&parameter.to_be_bytes());
@@ -298,6 +306,18 @@ impl Http2Wire {
     /// Acknowledges a PING.
     pub async fn pong(&mut self, ping: &Frame) {
         self.write(PING, ACK, 0, &ping.payload).await;
+    }
+
+    /// Ends this side of the connection, with close_notify and FIN.
+    pub async fn half_close(&mut self) {
+        // The peer may have closed the connection.
+        self.io.shutdown().await.ok();
+    }
+
+    /// Resets the connection once it is dropped, instead of closing it.
+    pub fn reset_on_drop(&self) {
+        let socket = self.socket.as_ref().expect("a connection over TCP");
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Waits until the peer closes the connection.

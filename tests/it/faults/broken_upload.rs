@@ -153,7 +153,7 @@ async fn read_first(wire: &mut Http2Wire) -> u32 {
 async fn upload_whose_http2_stream_or_connection_ends_returns_502_before_the_rest_arrives() {
     let upstream = Http2Upstream::start().await;
     let gateway = in_front_of(&upstream).start().await;
-    let faults = Fault::of_codes().chain([Fault::Close]);
+    let faults = Fault::of_codes().chain([Fault::Close, Fault::HalfClose, Fault::Rst]);
     let (mut cells, mut connections, mut wrong) = (0, 0, Vec::new());
     let mut used: Option<Http2Wire> = None;
     for fault in faults.filter(|fault| fault.kind() == Kind::Broken) {
@@ -177,7 +177,7 @@ async fn upload_whose_http2_stream_or_connection_ends_returns_502_before_the_res
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(cells, 90);
+    assert_eq!(cells, 96);
     // None was sent on another connection.
     assert_eq!(upstream.connections(), connections);
 }

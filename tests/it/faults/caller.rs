@@ -1,4 +1,4 @@
-//! Callers that leave or reset their streams, at each point of an exchange.
+//! Callers that end or reset their streams or connections, at each point of an exchange.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::recorded;
-use crate::harness::{Gateway, Upstream, Wire, wait_until, within_timeout};
+use super::{read_to, recorded};
+use crate::harness::{Gateway, Upstream, Wire, get, wait_until, within_timeout};
 use crate::http2_abuse::{
-    DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, Received, attack, frame,
+    DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, POST, Received, SETTINGS, attack, frame,
 };
 
 /// The point at which the caller leaves.
@@ -33,6 +33,24 @@ enum Leaving {
     /// FIN while it still reads.
     HalfClose,
     Rst,
+}
+
+const LEAVINGS: [Leaving; 3] = [Leaving::Fin, Leaving::HalfClose, Leaving::Rst];
+
+/// Ends the caller's side. Returns the socket if it is still open in the other direction.
+async fn leave(mut caller: TcpStream, leaving: Leaving) -> Option<TcpStream> {
+    match leaving {
+        // The close would be a reset if bytes were unread.
+        Leaving::Fin => while matches!(caller.try_read(&mut [0; 4096]), Ok(1..)) {},
+        Leaving::HalfClose => {
+            caller.shutdown().await.unwrap();
+            return Some(caller);
+        }
+        Leaving::Rst => SockRef::from(&caller)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap(),
+    }
+    None
 }
 
 /// Brings the exchange that `upstream` receives next to a point. Returns the upstream's side of it.
@@ -122,7 +140,7 @@ async fn connection_that_a_caller_closes_or_resets_ends_the_exchange() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut wrong = Vec::new();
     for version in ["1.0", "1.1"] {
-        for leaving in [Leaving::Fin, Leaving::HalfClose, Leaving::Rst] {
+        for leaving in LEAVINGS {
             for point in POINTS {
                 let id = format!("{version}-{leaving:?}-{point:?}");
                 let sent = if point == Point::Upload { "bo" } else { "body" };
@@ -136,23 +154,7 @@ async fn connection_that_a_caller_closes_or_resets_ends_the_exchange() {
                 if point == Point::Response {
                     within_timeout(caller.read(&mut [0; 4096])).await.unwrap();
                 }
-                let mut half_closed = match leaving {
-                    Leaving::Fin => {
-                        drop(caller);
-                        None
-                    }
-                    Leaving::HalfClose => {
-                        caller.shutdown().await.unwrap();
-                        Some(caller)
-                    }
-                    Leaving::Rst => {
-                        SockRef::from(&caller)
-                            .set_linger(Some(Duration::ZERO))
-                            .unwrap();
-                        drop(caller);
-                        None
-                    }
-                };
+                let mut half_closed = leave(caller, leaving).await;
                 wire.rest().await;
                 if let (Point::Upload, Some(caller)) = (point, &mut half_closed) {
                     let mut response = Vec::new();
@@ -172,6 +174,68 @@ async fn connection_that_a_caller_closes_or_resets_ends_the_exchange() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    all_permits_are_free(&gateway).await;
+}
+
+/// Returns the beginning of an HTTP/2 connection: a request with `sent` of the four bytes of its
+/// body.
+fn http2_upload(id: &str, sent: &str) -> Vec<u8> {
+    // A literal without indexing (RFC 7541 section 6.2.2).
+    let field = |name: &str, value: &str| {
+        let length = |text: &str| u8::try_from(text.len()).unwrap();
+        let (name_length, value_length) = (length(name), length(value));
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        [&[0, name_length][..], name, &[value_length], value].concat()
+    };
+    let fields = [
+        field("content-length", "4"),
+        field("citrix-transactionid", id),
+    ];
+    let end = if sent.len() == 4 { END_STREAM } else { 0 };
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &[]),
+        frame(HEADERS, END_HEADERS, 1, &[POST, &fields.concat()].concat()),
+        frame(DATA, end, 1, sent.as_bytes()),
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn http2_connection_that_a_caller_closes_or_resets_ends_its_exchange_only() {
+    let upstream = Upstream::manual().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut other = gateway.connect().await;
+    other.write(get("/")).await;
+    let mut unaffected = upstream.connection().await;
+    unaffected.request().await;
+    let mut wrong = Vec::new();
+    for leaving in LEAVINGS {
+        for point in POINTS {
+            let id = format!("{leaving:?}-{point:?}");
+            let sent = if point == Point::Upload { "bo" } else { "body" };
+            let mut caller = TcpStream::connect(gateway.address()).await.unwrap();
+            caller.write_all(&http2_upload(&id, sent)).await.unwrap();
+            let mut wire = bring_to(point, &upstream).await;
+            if point == Point::Response {
+                read_to(&mut caller, b"hello").await;
+            }
+            let half_closed = leave(caller, leaving).await;
+            // The request is abandoned, and never completed.
+            wire.rest().await;
+            let status = if point == Point::Response { 200 } else { 499 };
+            wrong.extend(deviation(&gateway, &id, status, "caller_left").await);
+            if let Some(mut caller) = half_closed {
+                // A close or a reset.
+                let _ = within_timeout(caller.read_to_end(&mut Vec::new())).await;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    unaffected
+        .write("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        .await;
+    assert_eq!(other.response().await.status(), 204);
     all_permits_are_free(&gateway).await;
 }
 

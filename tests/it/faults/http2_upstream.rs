@@ -32,6 +32,10 @@ pub(super) enum Fault {
     /// GOAWAY that includes the stream, then a close.
     GoAwayAndClose(u32),
     Close,
+    /// FIN while the upstream still reads.
+    HalfClose,
+    /// TCP reset.
+    Rst,
     /// The bytes of the upstream are no HTTP/2.
     Http1,
     /// A frame that is larger than the limit.
@@ -80,8 +84,10 @@ pub(super) enum Kind {
 }
 
 impl Fault {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Close,
+        Self::HalfClose,
+        Self::Rst,
         Self::Http1,
         Self::LargeFrame,
         Self::DataFirst,
@@ -122,6 +128,8 @@ impl Fault {
             Self::GoAwayBefore(code) => wire.go_away(stream - 1, code).await,
             Self::GoAwayAndClose(code) => wire.go_away(stream, code).await,
             Self::Close | Self::Stall => {}
+            Self::HalfClose => wire.half_close().await,
+            Self::Rst => wire.reset_on_drop(),
             Self::Http1 => {
                 wire.write_bytes(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
                     .await;
@@ -182,7 +190,7 @@ impl Fault {
 
     /// Returns `true` if the upstream closes the connection.
     pub(super) fn closes(self) -> bool {
-        matches!(self, Self::Close | Self::GoAwayAndClose(_))
+        matches!(self, Self::Close | Self::Rst | Self::GoAwayAndClose(_))
     }
 }
 
@@ -251,7 +259,7 @@ async fn rfc9113_8_7_request_of_a_failed_http2_exchange_is_sent_again_only_if_it
     );
     let wrong = [others.1, slow.1].concat();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(others.0 + slow.0, 260);
+    assert_eq!(others.0 + slow.0, 304);
 }
 
 #[tokio::test]
