@@ -1,4 +1,7 @@
-//! Clients that fail within a tunnel, and blind tunnels whose server does.
+//! Clients that fail within a tunnel, and blind tunnels of which either side does.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use testkit::socket_end::SocketEnd;
 
@@ -6,6 +9,8 @@ use super::*;
 use crate::faults::egress::{OPEN, serve};
 
 const BLIND: &str = "a.blob.core.windows.net";
+/// More than the buffers of all sockets hold.
+const LENGTH: usize = 32 << 20;
 
 #[tokio::test]
 async fn handshake_that_fails_in_a_tunnel_closes_the_connection_and_is_counted() {
@@ -82,6 +87,68 @@ async fn blind_tunnel_that_its_server_closes_or_resets_ends() {
         drop(tunnel);
         no_connection_is_left(&intercepting).await;
         assert_eq!(intercepting.count("tunnelled").await, 1);
+    }
+}
+
+/// Opens a blind tunnel. Returns the ends of the client and of the server.
+async fn ends_of_a_tunnel() -> (Intercepting, TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let egress = EgressProxy::tunnelling_to(listener.local_addr().unwrap()).await;
+    let intercepting = through(&egress.url("")).await;
+    let client = intercepting.tunnel(BLIND, "").await;
+    let (server, _) = within_timeout(listener.accept()).await.unwrap();
+    (intercepting, client, server)
+}
+
+#[tokio::test]
+async fn blind_tunnel_that_its_client_closes_or_resets_ends() {
+    for end in [SocketEnd::Fin, SocketEnd::Rst] {
+        let (intercepting, mut client, mut server) = ends_of_a_tunnel().await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(within_timeout(server.read_u8()).await.unwrap(), b'x');
+        within_timeout(end.apply(client)).await;
+        let read = within_timeout(server.read_u8()).await;
+        assert!(read.is_err(), "{end:?}: {read:?}");
+        drop(server);
+        no_connection_is_left(&intercepting).await;
+        assert_eq!(intercepting.count("tunnelled").await, 1);
+    }
+}
+
+/// Sends bytes, and reads them on the other side only once the sender is blocked.
+async fn transfer(mut from: TcpStream, mut to: TcpStream) {
+    let bytes: Vec<u8> = (0..=250).cycle().take(LENGTH).collect();
+    let expected = bytes.clone();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let sending = tokio::spawn(async move {
+        for piece in bytes.chunks(64 * 1024) {
+            from.write_all(piece).await.unwrap();
+            count.fetch_add(piece.len(), Ordering::Relaxed);
+        }
+    });
+    let seen = Cell::new(0);
+    wait_until("the sender is blocked", || async {
+        let now = sent.load(Ordering::Relaxed);
+        now > 0 && seen.replace(now) == now
+    })
+    .await;
+    let mut received = Vec::new();
+    within_timeout(to.read_to_end(&mut received)).await.unwrap();
+    // Without the bytes, which are too many to print.
+    assert!(received == expected, "{} bytes", received.len());
+    within_timeout(sending).await.unwrap();
+}
+
+#[tokio::test]
+async fn blind_tunnel_keeps_all_bytes_for_a_side_that_reads_late() {
+    for client_sends in [true, false] {
+        let (intercepting, client, server) = ends_of_a_tunnel().await;
+        match client_sends {
+            true => transfer(client, server).await,
+            false => transfer(server, client).await,
+        }
+        no_connection_is_left(&intercepting).await;
     }
 }
 
