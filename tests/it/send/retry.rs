@@ -102,7 +102,8 @@ async fn assert_waited_out(response: String, request: String) {
     upstream.assert_no_more_requests().await;
     assert_eq!(upstream.connections(), 1, "{description}");
     assert_eq!(replays(&gateway, "waited").await, 1.0, "{description}");
-    assert!(metric(&gateway, "queue_wait_seconds_sum{route=\"/\"}").await >= 1.0);
+    // It begins to wait a moment after the response arrived.
+    assert!(metric(&gateway, "queue_wait_seconds_sum{route=\"/\"}").await > 0.5);
 }
 
 #[tokio::test]
