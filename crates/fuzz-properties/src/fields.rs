@@ -213,7 +213,8 @@ pub fn response_fields(input: &[u8]) {
 }
 
 fn links() -> LinkRewriter {
-    let routes = [("", "api.cloud.com", ""), ("/r", "r.cloud.com", "/api")];
+    // A link whose new path belongs to another route stays, so that no prefix begins with another.
+    let routes = [("/c", "api.cloud.com", ""), ("/r", "r.cloud.com", "/api")];
     let routes = routes.map(|(prefix, upstream, base_path)| LinkRoute {
         prefix,
         strip_prefix: true,
