@@ -314,7 +314,7 @@ impl SharedLogins {
     }
 
     /// Publishes a token that this replica obtained without the store's decision, if it is newer than
-    /// that in the store, and tells the other replicas.
+    /// that in the store, and notifies the other replicas.
     pub async fn publish(&mut self, token: &SharedToken) {
         let has_response = self.try_publish(token).await.is_some();
         self.has_unshared_token |= !has_response;
