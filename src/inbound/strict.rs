@@ -48,10 +48,15 @@ pub fn check(head: &Parts, fields: KnownFields) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the defect of header fields that `h2` accepts. Over HTTP/1.1, the framing guard finds the
-/// first; the second is no part of a value there.
+/// Returns the defect of header fields that `h2` accepts. Over HTTP/1.1, the framing guard finds
+/// those of the length; whitespace is no part of a value there.
 fn http2_fault(headers: &HeaderMap) -> Option<String> {
-    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    // `h2` takes an empty one for 0.
+    if lengths.next().is_some_and(HeaderValue::is_empty) {
+        return Some("header content-length is empty".to_owned());
+    }
+    if lengths.next().is_some() {
         return Some(FramingError::RepeatedContentLength.to_string());
     }
     // RFC 9113 section 8.2.1.
@@ -90,6 +95,9 @@ mod tests {
             Request::get("ftp://localhost/a"),
             Request::get("/").header("citrix_customerid", "other"),
             Request::get("/").extension(FramingError::RepeatedContentLength),
+            Request::get("/")
+                .version(Version::HTTP_2)
+                .header(CONTENT_LENGTH, ""),
         ] {
             assert_eq!(rejection(request), Some("bad_request"));
         }
