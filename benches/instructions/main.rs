@@ -2,9 +2,9 @@
 //! callgrind.
 //!
 //! `just instructions` runs `just dist`, measures a few shapes of requests, and fails for
-//! one that exceeds its budget in `budgets.toml` by more than that file says; `just budgets` records what it measures. `-- growth` measures how a
-//! GET grows with connections, customers, callers, routes and the size of bodies instead. `GATEWAY`
-//! names another binary.
+//! one that exceeds its budget in `budgets.toml` by more than that file says; `just budgets` records
+//! what it measures. `-- growth` measures how a GET grows with connections, customers, callers, routes
+//! and the size of bodies instead. `GATEWAY` names another binary.
 //!
 //! Only the gateway runs under valgrind, which must be installed: with one worker, one connection
 //! and one request at a time, so that the count depends on neither the load nor the speed of the
